@@ -1,0 +1,53 @@
+"""The suite `quick`: minutes on two CPU cores, and enough to see what a bonus is for."""
+
+from __future__ import annotations
+
+from xplore.benchmarks.suite import Method, Suite, Task
+
+SUITE = Suite(
+    name="quick",
+    description="deep exploration, a locked door, a task that needs no bonus; minutes on two cores",
+    tasks=(
+        Task(
+            env="DeepSea-20-v0",
+            budget_steps=262_144,
+            num_envs=64,
+            num_steps=64,
+            high=0.99,
+            high_reason="exact: the treasure 1.0 less 0.01 / N for each of N steps to the right",
+            solved_when=0.9,
+            tags=("deep",),
+        ),
+        Task(
+            env="MiniGrid-DoorKey-6x6-v0",
+            budget_steps=409_600,
+            num_envs=64,
+            num_steps=64,
+            score="eval/success",
+            curve="episode/success",
+            high=1.0,
+            high_reason="exact: the goal can be reached in every level",
+            solved_when=0.9,
+            tags=("sparse", "procedural"),
+        ),
+        Task(
+            env="gymnax/CartPole-v1",
+            budget_steps=204_800,
+            num_envs=32,
+            num_steps=64,
+            high=500.0,
+            high_reason="exact: 1 a step, for at most 500 steps",
+            solved_when=475.0,
+            tags=("dense",),
+        ),
+    ),
+    methods=(
+        Method("ppo"),
+        Method("ppo+count", bonus="count"),
+        Method("ppo+episodic_count", bonus="episodic_count"),
+        Method("ppo+rnd", bonus="rnd"),
+        Method("random", agent="random"),
+    ),
+    seeds=5,
+    tags=("cpu",),
+)

@@ -1,0 +1,182 @@
+"""How fast an environment steps: random actions, auto-reset, every observation made.
+
+One env step here is what the training loop asks of an environment: a random action, `step`, and,
+where the episode ended, the next of a batch of initial states and observations by a gather.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.spaces import Discrete, Space
+from xplore.contracts.types import Environment, Key, PyTree
+
+
+class Speed(NamedTuple):
+    """What `measure_env_speed` found.
+
+    Attributes:
+        steps_per_second: env steps per second over all envs, the median of the repeats.
+        steps_per_second_of_repeats: each repeat's, in the order they ran.
+        blind_steps_per_second: the median without observations; None if it was not asked for.
+        compile_seconds: time to trace and compile the program of all steps.
+        state_bytes: bytes of the state of one env.
+        obs_bytes: bytes of one observation.
+        num_envs, num_steps: envs in parallel, and steps of each in one repeat.
+        episodes: episodes that ended in one repeat.
+        load: processes that wanted to run in the last minute (`os.getloadavg`), ours among them; a
+            figure taken under a load above the number of cores is too low. NaN where unknown.
+    """
+
+    steps_per_second: float
+    steps_per_second_of_repeats: tuple[float, ...]
+    blind_steps_per_second: float | None
+    compile_seconds: float
+    state_bytes: int
+    obs_bytes: int
+    num_envs: int
+    num_steps: int
+    episodes: int
+    load: float
+
+
+class _Loop(NamedTuple):
+    state: PyTree
+    obs: PyTree
+    used: jax.Array
+    reward: jax.Array
+
+
+def measure_env_speed(
+    env: Environment,
+    *,
+    num_envs: int = 1024,
+    num_steps: int = 1000,
+    repeats: int = 5,
+    blind: bool = False,
+    seed: int = 0,
+) -> Speed:
+    """Times `num_steps` steps of `num_envs` envs in one program, `repeats` times after a warm-up.
+
+    Args:
+        env: any environment.
+        num_envs: N.
+        num_steps: steps of each env in one repeat.
+        repeats: how often it is timed.
+        blind: whether to time it without observations too (compiles a second program).
+        seed: of levels and actions.
+
+    Raises:
+        ConfigError: a count is below 1.
+    """
+    counts = {"num_envs": num_envs, "num_steps": num_steps, "repeats": repeats}
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{name} is {count}: it must be at least 1")
+    key_levels, key_start, key_run = jax.random.split(jax.random.key(seed), 3)
+    level_keys = jax.random.split(key_levels, num_envs)
+    start_keys = jax.random.split(key_start, num_envs)
+    levels = jax.jit(jax.vmap(env.sample_level))(level_keys)
+    starts = jax.jit(jax.vmap(env.reset_to_level))(start_keys, levels)
+
+    times, compile_seconds, episodes = _time(env, starts, key_run, num_steps, repeats, True)
+    blind_median = None
+    if blind:
+        blind_times, _, _ = _time(env, starts, key_run, num_steps, repeats, False)
+        blind_median = num_envs * num_steps / statistics.median(blind_times)
+    return Speed(
+        steps_per_second=num_envs * num_steps / statistics.median(times),
+        steps_per_second_of_repeats=tuple(num_envs * num_steps / t for t in times),
+        blind_steps_per_second=blind_median,
+        compile_seconds=compile_seconds,
+        state_bytes=_bytes(starts[0]) // num_envs,
+        obs_bytes=_bytes(starts[1]) // num_envs,
+        num_envs=num_envs,
+        num_steps=num_steps,
+        episodes=episodes,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan,
+    )
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _time(
+    env: Environment,
+    starts: tuple[PyTree, PyTree],
+    key: Key,
+    num_steps: int,
+    repeats: int,
+    with_obs: bool,
+) -> tuple[list[float], float, int]:
+    """Returns seconds of each repeat, seconds to compile, and episodes that ended in a repeat."""
+
+    def run(key: Key, loop: _Loop, starts: tuple[PyTree, PyTree]) -> _Loop:
+        return _steps(env, key, loop, starts, num_steps, with_obs)
+
+    state, obs = starts
+    loop = _Loop(state, obs if with_obs else (), jnp.int32(0), jnp.float32(0))
+    begun = time.perf_counter()
+    compiled = jax.jit(run).lower(key, loop, starts).compile()
+    compile_seconds = time.perf_counter() - begun
+    loop = jax.block_until_ready(compiled(key, loop, starts))
+    times, episodes = [], 0
+    for key_repeat in jax.random.split(key, repeats):
+        begun = time.perf_counter()
+        after = jax.block_until_ready(compiled(key_repeat, loop, starts))
+        times.append(time.perf_counter() - begun)
+        episodes, loop = int(after.used - loop.used), after
+    return times, compile_seconds, episodes
+
+
+def _steps(
+    env: Environment,
+    key: Key,
+    loop: _Loop,
+    starts: tuple[PyTree, PyTree],
+    num_steps: int,
+    with_obs: bool,
+) -> _Loop:
+    spec = env.spec()
+    num_envs = jax.tree.leaves(starts)[0].shape[0]
+    key_env, key_actions = jax.random.split(key)
+
+    def one_step(loop: _Loop, keys: tuple[Key, Key | None]) -> tuple[_Loop, None]:
+        key_action, key_step = keys
+        action = _random_actions(key_action, spec.action, num_envs)
+        if key_step is None:
+            state, ts = jax.vmap(env.step, (None, 0, 0))(key_env, loop.state, action)
+        else:
+            state, ts = jax.vmap(env.step)(jax.random.split(key_step, num_envs), loop.state, action)
+        ended = ts.terminated | ts.truncated
+        order = jnp.cumsum(ended.astype(jnp.int32))
+        index = (loop.used + order - 1) % num_envs
+        wanted, now = (starts, (state, ts.obs)) if with_obs else (starts[0], state)
+        after = jax.tree.map(lambda old, new: _select(ended, old[index], new), wanted, now)
+        state, obs = after if with_obs else (after, ())
+        return _Loop(state, obs, loop.used + order[-1], loop.reward + jnp.sum(ts.reward)), None
+
+    step_keys = jax.random.split(key_env, num_steps) if spec.stochastic else None
+    keys = (jax.random.split(key_actions, num_steps), step_keys)
+    return jax.lax.scan(one_step, loop, keys, num_steps)[0]
+
+
+def _select(mask: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(mask.reshape(mask.shape + (1,) * (b.ndim - 1)), a, b)
+
+
+def _random_actions(key: Key, space: Space, num_envs: int) -> Any:
+    if isinstance(space, Discrete) and space.num < 1 << 12:
+        # One draw of bits for all: a key for each env would cost more than a grid step.
+        bits = jax.random.bits(key, (num_envs,), jnp.uint16)
+        return (bits.astype(jnp.int32) * space.num) >> 16
+    return jax.vmap(space.sample)(jax.random.split(key, num_envs))

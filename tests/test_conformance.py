@@ -1,0 +1,89 @@
+"""The conformance checks, over everything that is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import xplore
+from xplore.contracts import registry
+from xplore.contracts.errors import ConfigError
+from xplore.testing import check_agent, check_bonus, check_env, check_world_sampler
+
+NEEDS_DATA = "gymnax/MNISTBandit-bsuite"  # its own tests fake the files that gymnax would download
+
+# One of each kind of observation and action.
+KINDS = {
+    "symbolic": "MiniGrid-Empty-5x5-v0",
+    "image": "DeepSea-5-v0",
+    "vector": "gymnax/CartPole-v1",
+    "discrete": "gymnax/FrozenLake-misc",
+    "box action": "gymnax/Pendulum-v1",
+}
+FEW = ("symbolic", "vector")
+
+
+def first_of_each_factory() -> set[str]:
+    firsts: dict[Callable[..., Any], str] = {}
+    for id, entry in registry.entries("env").items():
+        firsts.setdefault(entry.factory, id)
+    return set(firsts.values())
+
+
+THOROUGH = first_of_each_factory()
+
+
+@pytest.mark.parametrize("id", [i for i in xplore.list_envs() if i != NEEDS_DATA])
+def test_registered_environments(id):
+    # Ids of one factory differ in size or in what is adapted: plain Python once for each factory.
+    check_env(xplore.make(id), num_steps=32, thorough=id in THOROUGH)
+
+
+def accepted(check: Callable[..., None], x: Any, kinds: tuple[str, ...], **kwargs: Any) -> int:
+    """Runs a check in environments of several kinds; how many were not refused."""
+    count = 0
+    for kind in kinds:
+        try:
+            check(x, xplore.make(KINDS[kind]), **kwargs)
+        except ConfigError as refusal:
+            assert "\n" not in str(refusal)  # noqa: PT017
+            continue
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("id", xplore.list_bonuses())
+def test_registered_bonuses(id):
+    assert accepted(check_bonus, xplore.make_bonus(id), FEW, episodic=id.startswith("episodic"))
+
+
+@pytest.mark.parametrize("id", xplore.list_agents())
+def test_registered_agents(id):
+    assert accepted(check_agent, xplore.make_agent(id), FEW)
+
+
+@pytest.mark.parametrize("id", xplore.list_world_samplers())
+def test_registered_world_samplers(id):
+    check_world_sampler(xplore.make_world_sampler(id), xplore.make(KINDS["symbolic"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in FEW])
+@pytest.mark.parametrize("id", xplore.list_bonuses())
+def test_every_bonus_in_every_kind(id, kind):
+    accepted(check_bonus, xplore.make_bonus(id), (kind,), episodic=id.startswith("episodic"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in FEW])
+@pytest.mark.parametrize("id", xplore.list_agents())
+def test_every_agent_in_every_kind(id, kind):
+    accepted(check_agent, xplore.make_agent(id), (kind,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", [i for i in xplore.list_envs() if i not in THOROUGH | {NEEDS_DATA}])
+def test_every_environment_thoroughly(id):
+    check_env(xplore.make(id), num_steps=256)

@@ -1,0 +1,68 @@
+"""xplore: exploration benchmarks in JAX. Worlds to enter, paths to take, one jitted loop."""
+
+from xplore.contracts.component import component, from_json, replace, static, to_json
+from xplore.contracts.errors import XploreError
+from xplore.contracts.registry import (
+    list_agents,
+    list_bonuses,
+    list_envs,
+    list_world_samplers,
+    make,
+    make_agent,
+    make_bonus,
+    make_world_sampler,
+    register_agent,
+    register_bonus,
+    register_env,
+    register_world_sampler,
+)
+from xplore.contracts.spaces import Box, Dict, Discrete, Symbolic
+from xplore.contracts.types import EnvSpec, LevelBatch, RunSpec, TimeStep, Trajectory
+from xplore.loop.config import Config
+from xplore.loop.evaluate import Evaluation, evaluate, evaluate_result
+from xplore.loop.session import Interrupted, Progress
+from xplore.loop.train import Result, train
+from xplore.loop.update import Train, TrainState, make_train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Box",
+    "Config",
+    "Dict",
+    "Discrete",
+    "EnvSpec",
+    "Evaluation",
+    "Interrupted",
+    "LevelBatch",
+    "Progress",
+    "Result",
+    "RunSpec",
+    "Symbolic",
+    "TimeStep",
+    "Train",
+    "TrainState",
+    "Trajectory",
+    "XploreError",
+    "component",
+    "evaluate",
+    "evaluate_result",
+    "from_json",
+    "list_agents",
+    "list_bonuses",
+    "list_envs",
+    "list_world_samplers",
+    "make",
+    "make_agent",
+    "make_bonus",
+    "make_train",
+    "make_world_sampler",
+    "register_agent",
+    "register_bonus",
+    "register_env",
+    "register_world_sampler",
+    "replace",
+    "static",
+    "to_json",
+    "train",
+]

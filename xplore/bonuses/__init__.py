@@ -1,0 +1,1 @@
+"""Exploration bonuses, one method a file."""

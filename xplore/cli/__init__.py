@@ -1,0 +1,1 @@
+"""The `xplore` command: thin, one file a command or two."""

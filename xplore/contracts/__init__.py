@@ -1,0 +1,1 @@
+"""What every plug is, and how it is found."""

@@ -1,0 +1,208 @@
+"""The data that flows through the loop, and what each of its four plugs must offer.
+
+Axes are named T (time), N (parallel envs) throughout. No base classes: a plug is any component with
+these methods, and `xplore.testing` holds it to what they promise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+
+from xplore.contracts.spaces import Dict, Space
+
+Key: TypeAlias = jax.Array
+PyTree: TypeAlias = Any
+Metrics: TypeAlias = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """What a method may know of an environment before it runs: shapes, dtypes, spaces; no arrays.
+
+    Attributes:
+        name: the task's name, for messages and file names.
+        observation: space of one observation.
+        action: space of one action.
+        max_steps: an episode is truncated (or terminated) after at most this many steps; 0: never.
+        stochastic: whether `step` uses its key. The loop passes one unchanging key where it is False.
+        privileged: names and spaces of `Environment.privileged(state)`. By convention "position" is
+            a `Discrete` index of where the agent is, "state" an integer `Box` that identifies the
+            whole state (two states are equal iff these are), "carrying" a `Discrete` for what is held.
+    """
+
+    name: str
+    observation: Space
+    action: Space
+    max_steps: int
+    stochastic: bool = False
+    privileged: Dict = Dict()
+
+
+class RunSpec(NamedTuple):
+    """What a plug is told when its state is made: the environment and the size of the loop."""
+
+    env: EnvSpec
+    num_envs: int
+    num_steps: int
+
+
+class TimeStep(NamedTuple):
+    """What one environment step returns.
+
+    Attributes:
+        obs: the true successor observation, also where the episode ends.
+        reward: float32 `[]`, the extrinsic reward.
+        terminated: bool `[]`, the task ended: nothing can follow.
+        truncated: bool `[]`, a time limit cut the episode: the successor has a value.
+        info: `{"success": bool []}`, True on the step that accomplishes the task, and what else an
+            environment wants averaged into the episode metrics (scalars, the same names always).
+    """
+
+    obs: PyTree
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    info: dict[str, jax.Array]
+
+
+class Trajectory(NamedTuple):
+    """A rollout; leaves are `[T, N, ...]` but for `carry`, which is `[N, ...]`.
+
+    Attributes:
+        obs: what the action was chosen from.
+        action: what was done.
+        reward: float32, extrinsic.
+        next_obs: the true successor of `obs`, never the next episode's first observation.
+        terminated, truncated: bool, kept apart; an episode ended where either holds.
+        first: bool, `obs` is the first observation of its episode.
+        level_id: uint32, the level this step was taken in.
+        info: `TimeStep.info`.
+        privileged, next_privileged: of the states of `obs` and `next_obs`; only the names that the
+            run's plugs declare they read.
+        extras: what `Agent.act` returned (log-probabilities, values, ...).
+        carry: the agent's carry before the first step of this rollout.
+    """
+
+    obs: PyTree
+    action: PyTree
+    reward: jax.Array
+    next_obs: PyTree
+    terminated: jax.Array
+    truncated: jax.Array
+    first: jax.Array
+    level_id: jax.Array
+    info: dict[str, jax.Array]
+    privileged: dict[str, jax.Array]
+    next_privileged: dict[str, jax.Array]
+    extras: PyTree
+    carry: PyTree
+
+
+class LevelBatch(NamedTuple):
+    """Levels a world sampler supplies: `levels` with leaves `[n, ...]`, `level_id` uint32 `[n]`."""
+
+    levels: PyTree
+    level_id: jax.Array
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """The dynamics of one task, for one env: the loop vmaps. No auto-reset, no hidden jit."""
+
+    def spec(self) -> EnvSpec:
+        """Shapes, dtypes, spaces."""
+        ...
+
+    def sample_level(self, key: Key) -> PyTree:
+        """Draws a level: a fixed-shape pytree of arrays, with all that is random about the start."""
+        ...
+
+    def reset_to_level(self, key: Key, level: PyTree) -> tuple[PyTree, PyTree]:
+        """Returns `(state, obs)` at the start of THIS level, exactly."""
+        ...
+
+    def step(self, key: Key, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
+        """One transition. After an episode's end its result is never used."""
+        ...
+
+    def privileged(self, state: PyTree) -> dict[str, jax.Array]:
+        """What is known of `state` beyond its observation, as declared in `spec().privileged`."""
+        ...
+
+
+@runtime_checkable
+class Bonus(Protocol):
+    """What is worth seeing on the way: an intrinsic reward."""
+
+    def reads(self) -> tuple[str, ...]:
+        """Names in `EnvSpec.privileged` this bonus reads; `()` if it sees what the agent sees."""
+        ...
+
+    def init(self, key: Key, spec: RunSpec) -> PyTree:
+        """The state before the first step. Raises ConfigError if the environment cannot carry it."""
+        ...
+
+    def reward(self, state: PyTree, traj: Trajectory) -> tuple[PyTree, jax.Array]:
+        """Scores a rollout: float32 `[T, N]`, paid on the transition that reached `next_obs`.
+
+        May move memories and statistics (which forget at `first`, per env), but never learns.
+        """
+        ...
+
+    def update(self, key: Key, state: PyTree, traj: Trajectory) -> tuple[PyTree, Metrics]:
+        """Learns from the rollout that was just scored; the only place with gradients."""
+        ...
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """How to act and how to learn from a rollout."""
+
+    def init(self, key: Key, spec: RunSpec) -> PyTree:
+        """The state before the first step. Raises ConfigError if the environment is not for it."""
+        ...
+
+    def initial_carry(self, num_envs: int) -> PyTree:
+        """Recurrent state with leaves `[N, ...]`; `()` for a feed-forward agent."""
+        ...
+
+    def act(
+        self, key: Key, state: PyTree, carry: PyTree, obs: PyTree, first: jax.Array
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """Returns `(carry, action [N, ...], extras)` for a batch of observations `[N, ...]`.
+
+        `first` `[N]` marks episode starts: a recurrent agent resets its carry there.
+        """
+        ...
+
+    def update(
+        self, key: Key, state: PyTree, traj: Trajectory, r_int: jax.Array
+    ) -> tuple[PyTree, Metrics]:
+        """Learns from a rollout and its intrinsic rewards `[T, N]`, a separate stream."""
+        ...
+
+    def greedy(self) -> Agent:
+        """The same agent acting as it thinks best, without noise; works on the same state."""
+        ...
+
+
+@runtime_checkable
+class WorldSampler(Protocol):
+    """Which levels are entered."""
+
+    def init(self, key: Key, env: Environment) -> PyTree:
+        """The state before the first level."""
+        ...
+
+    def sample(
+        self, key: Key, state: PyTree, env: Environment, num_levels: int
+    ) -> tuple[PyTree, LevelBatch]:
+        """Supplies `num_levels` levels for the next rollout."""
+        ...
+
+    def update(self, state: PyTree, batch: LevelBatch, traj: Trajectory) -> tuple[PyTree, Metrics]:
+        """Learns from how the rollout went in them."""
+        ...

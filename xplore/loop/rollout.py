@@ -1,0 +1,184 @@
+"""A rollout: T steps of N envs, with auto-reset into the levels that a world sampler supplied.
+
+The initial state and observation of every supplied level are computed once, before the rollout; an env
+whose episode ended takes the next one by a gather. So a step costs one observation and no level
+generation, and `Trajectory.next_obs` stays the true successor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from xplore.contracts.types import (
+    Agent,
+    Environment,
+    Key,
+    LevelBatch,
+    Metrics,
+    PyTree,
+    Trajectory,
+)
+
+
+class Lanes(NamedTuple):
+    """Where the N envs stand between two rollouts; leaves are `[N, ...]`.
+
+    Attributes:
+        state: env states.
+        obs: their observations.
+        privileged: the parts of `Environment.privileged(state)` that the run reads.
+        first: whether `obs` begins an episode.
+        level_id: the level each env is in.
+    """
+
+    state: PyTree
+    obs: PyTree
+    privileged: dict[str, jax.Array]
+    first: jax.Array
+    level_id: jax.Array
+
+
+def read_privileged(env: Environment, reads: tuple[str, ...], state: PyTree) -> dict[str, jax.Array]:
+    """The entries `reads` of `env.privileged(state)`."""
+    if not reads:
+        return {}
+    described = env.privileged(state)
+    return {name: described[name] for name in reads}
+
+
+def start(env: Environment, reads: tuple[str, ...], key: Key, batch: LevelBatch) -> Lanes:
+    """Puts one env at the start of each level of `batch`; leaves `[n, ...]`."""
+    num_levels = batch.level_id.shape[0]
+    keys = jax.random.split(key, num_levels)
+    state, obs = jax.vmap(env.reset_to_level)(keys, batch.levels)
+    privileged = jax.vmap(lambda s: read_privileged(env, reads, s))(state)
+    return Lanes(state, obs, privileged, jnp.ones(num_levels, bool), batch.level_id)
+
+
+def select(mask: jax.Array, a: PyTree, b: PyTree) -> PyTree:
+    """`where(mask, a, b)` over pytrees with leading axis N; `mask` is `[N]`."""
+    return jax.tree.map(
+        lambda x, y: jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y), a, b
+    )
+
+
+def rollout(
+    key: Key,
+    env: Environment,
+    agent: Agent,
+    reads: tuple[str, ...],
+    agent_state: PyTree,
+    carry: PyTree,
+    lanes: Lanes,
+    starts: Lanes,
+    num_steps: int,
+) -> tuple[PyTree, Lanes, Trajectory, Metrics]:
+    """Runs `agent` for `num_steps` steps.
+
+    Args:
+        key: consumed.
+        reads: names of privileged information to record.
+        carry: the agent's recurrent state, `[N, ...]`.
+        lanes: where the envs stand, `[N, ...]`.
+        starts: initial states to reset into, in order, `[n, ...]`; reused in turn past the n-th.
+
+    Returns:
+        `(carry, lanes, traj [T, N, ...], metrics)`; the metrics say how many resets there were and
+        how often a supplied level was used.
+    """
+    num_envs = lanes.first.shape[0]
+    num_starts = starts.first.shape[0]
+    stochastic = env.spec().stochastic
+    first_carry = carry
+    key_act, key_env = jax.random.split(key)
+    act_keys = jax.random.split(key_act, num_steps)
+    # A key per env and step costs more than a grid step: only where the dynamics draw from it.
+    step_keys = jax.random.split(key_env, num_steps) if stochastic else None
+
+    def one_step(loop: tuple[PyTree, Lanes, jax.Array], keys: tuple[Key, Key | None]):  # type: ignore[no-untyped-def]
+        carry, lanes, used = loop
+        key_act, key_step = keys
+        carry, action, extras = agent.act(key_act, agent_state, carry, lanes.obs, lanes.first)
+        if key_step is None:
+            state, ts = jax.vmap(env.step, (None, 0, 0))(key_env, lanes.state, action)
+        else:
+            env_keys = jax.random.split(key_step, num_envs)
+            state, ts = jax.vmap(env.step)(env_keys, lanes.state, action)
+        privileged = jax.vmap(lambda s: read_privileged(env, reads, s))(state)
+        traj = Trajectory(
+            obs=lanes.obs,
+            action=action,
+            reward=ts.reward,
+            next_obs=ts.obs,
+            terminated=ts.terminated,
+            truncated=ts.truncated,
+            first=lanes.first,
+            level_id=lanes.level_id,
+            info=ts.info,
+            privileged=lanes.privileged,
+            next_privileged=privileged,
+            extras=extras,
+            carry=(),
+        )
+        ended = ts.terminated | ts.truncated
+        order = jnp.cumsum(ended.astype(jnp.int32))
+        index = (used + order - 1) % num_starts
+        fresh = jax.tree.map(lambda x: x[index], starts)
+        going_on = Lanes(state, ts.obs, privileged, jnp.zeros(num_envs, bool), lanes.level_id)
+        lanes = select(ended, fresh, going_on)
+        return (carry, lanes, used + order[-1]), traj
+
+    loop = (carry, lanes, jnp.int32(0))
+    (carry, lanes, used), traj = jax.lax.scan(one_step, loop, (act_keys, step_keys), num_steps)
+    metrics = {"resets": used.astype(jnp.float32), "reuse": used / num_starts}
+    return carry, lanes, traj._replace(carry=first_carry), metrics
+
+
+class EpisodeSums(NamedTuple):
+    """Running sums `[N]` of the episodes under way."""
+
+    reward: jax.Array
+    intrinsic: jax.Array
+    length: jax.Array
+
+
+def no_episodes(num_envs: int) -> EpisodeSums:
+    """Sums before the first step."""
+    zeros = jnp.zeros(num_envs, jnp.float32)
+    return EpisodeSums(zeros, zeros, zeros)
+
+
+def episode_metrics(
+    sums: EpisodeSums, traj: Trajectory, r_int: jax.Array
+) -> tuple[EpisodeSums, Metrics]:
+    """Means over the episodes that end in `traj`: NaN where none does, with their count.
+
+    Every entry of `traj.info` is averaged over the last steps of those episodes.
+    """
+    ended = traj.terminated | traj.truncated
+
+    def one_step(  # type: ignore[no-untyped-def]
+        sums: EpisodeSums, step: tuple[jax.Array, jax.Array, jax.Array]
+    ):
+        reward, intrinsic, ended = step
+        sums = EpisodeSums(sums.reward + reward, sums.intrinsic + intrinsic, sums.length + 1.0)
+        return jax.tree.map(lambda x: jnp.where(ended, 0.0, x), sums), sums
+
+    sums, totals = jax.lax.scan(one_step, sums, (traj.reward, r_int, ended))
+    count = jnp.sum(ended)
+
+    def mean(x: jax.Array) -> jax.Array:
+        total = jnp.sum(jnp.where(ended, x.astype(jnp.float32), 0.0))
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+    metrics = {
+        "return": mean(totals.reward),
+        "intrinsic": mean(totals.intrinsic),
+        "length": mean(totals.length),
+        "count": count.astype(jnp.float32),
+        **{name: mean(value) for name, value in traj.info.items()},
+    }
+    return sums, metrics

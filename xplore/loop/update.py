@@ -1,0 +1,108 @@
+"""The pure heart of the loop: `make_train(config)` gives `init` and `update`, jit- and vmap-able."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.types import Bonus, EnvSpec, Key, Metrics, PyTree
+from xplore.loop import rollout as ro
+from xplore.loop.config import Config
+
+
+class TrainState(NamedTuple):
+    """All that changes during a run of one seed."""
+
+    key: Key
+    agent: PyTree
+    carry: PyTree
+    bonus: PyTree
+    worlds: PyTree
+    lanes: ro.Lanes
+    episodes: ro.EpisodeSums
+
+
+class Train(NamedTuple):
+    """`init(key) -> TrainState` and `update(TrainState) -> (TrainState, metrics)`: pure functions."""
+
+    init: Callable[[Key], TrainState]
+    update: Callable[[TrainState], tuple[TrainState, Metrics]]
+
+
+def checked_reads(bonus: Bonus, spec: EnvSpec) -> tuple[str, ...]:
+    """The privileged names a bonus reads.
+
+    Raises:
+        ConfigError: the environment does not tell one of them.
+    """
+    reads = tuple(bonus.reads())
+    for name in reads:
+        if name not in spec.privileged:
+            told = ", ".join(spec.privileged.names) or "nothing"
+            raise ConfigError(
+                f"the bonus reads {name!r}, which {spec.name} does not tell (it tells {told}):"
+                " choose another key for the bonus"
+            )
+    return reads
+
+
+def make_train(config: Config) -> Train:
+    """Returns the pure `(init, update)` of a run: jit- and vmap-able, over keys or coefficients.
+
+    One update: sample levels -> roll out -> score with the bonus -> learn (bonus, agent, worlds).
+    Metrics are float32 scalars named "episode/...", "agent/...", "bonus/..." and "worlds/...".
+
+    Raises:
+        ConfigError: the plugs do not fit each other.
+    """
+    env, agent, bonus, worlds = config.env, config.agent, config.bonus, config.worlds
+    spec = config.run_spec()
+    reads = checked_reads(bonus, spec.env)
+
+    def init(key: Key) -> TrainState:
+        key, k_agent, k_bonus, k_worlds, k_levels, k_start = jax.random.split(key, 6)
+        worlds_state = worlds.init(k_worlds, env)
+        worlds_state, batch = worlds.sample(k_levels, worlds_state, env, config.num_envs)
+        return TrainState(
+            key=key,
+            agent=agent.init(k_agent, spec),
+            carry=agent.initial_carry(config.num_envs),
+            bonus=bonus.init(k_bonus, spec),
+            worlds=worlds_state,
+            lanes=ro.start(env, reads, k_start, batch),
+            episodes=ro.no_episodes(config.num_envs),
+        )
+
+    def update(state: TrainState) -> tuple[TrainState, Metrics]:
+        key, k_levels, k_start, k_rollout, k_bonus, k_agent = jax.random.split(state.key, 6)
+        worlds_state, batch = worlds.sample(k_levels, state.worlds, env, config.levels_per_rollout)
+        starts = ro.start(env, reads, k_start, batch)
+        carry, lanes, traj, level_metrics = ro.rollout(
+            k_rollout, env, agent, reads, state.agent, state.carry, state.lanes, starts,
+            config.num_steps,
+        )  # fmt: skip
+        # A step's bonus never comes from a predictor already trained on it: score, then learn.
+        bonus_state, r_int = bonus.reward(state.bonus, traj)
+        bonus_state, bonus_metrics = bonus.update(k_bonus, bonus_state, traj)
+        agent_state, agent_metrics = agent.update(k_agent, state.agent, traj, r_int)
+        worlds_state, world_metrics = worlds.update(worlds_state, batch, traj)
+        episodes, episode_metrics = ro.episode_metrics(state.episodes, traj, r_int)
+        parts = {
+            "agent": agent_metrics,
+            "bonus": {"reward": jnp.mean(r_int), **bonus_metrics},
+            "episode": episode_metrics,
+            "worlds": {**level_metrics, **world_metrics},
+        }
+        metrics = {
+            f"{part}/{name}": jnp.asarray(value, jnp.float32)
+            for part, values in parts.items()
+            for name, value in sorted(values.items())
+        }
+        new = TrainState(key, agent_state, carry, bonus_state, worlds_state, lanes, episodes)
+        return new, metrics
+
+    return Train(init, update)

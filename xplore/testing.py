@@ -1,0 +1,296 @@
+"""Conformance checks: what every environment, bonus, agent and world sampler promises, as code.
+
+    from xplore.testing import check_bonus
+
+    def test_my_bonus():
+        check_bonus(MyBonus(), xplore.make("DeepSea-10-v0"))
+
+Each check raises an AssertionError that names what is violated, and lets through the `ConfigError`
+with which a component refuses an environment. Compiling is most of the cost, so each runs a few
+programs on small shapes: "vmap == loop" and "jit == no jit" compare a compiled batch with Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from xplore import _conformance as c
+from xplore._conformance_env import check_env
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.types import (
+    Agent,
+    Bonus,
+    Environment,
+    Key,
+    PyTree,
+    RunSpec,
+    Trajectory,
+    WorldSampler,
+)
+from xplore.parts.levels import HELD_OUT_BIT
+
+__all__ = ["check_agent", "check_bonus", "check_env", "check_world_sampler"]
+
+
+def check_bonus(
+    bonus: Bonus,
+    env: Environment,
+    *,
+    num_envs: int = 3,
+    num_steps: int = 8,
+    episodic: bool = False,
+) -> None:
+    """Checks a bonus on random trajectories of `env`.
+
+    It is a value; `reward` is finite float32 `[T, N]`; `reward` and `update` keep the structure of
+    the state, so that they scan; equal inputs give equal outputs, also after the state went through
+    a checkpoint; seeds can be vmapped, and coefficients traced; compiled agrees with plain Python.
+    Whether `reward` learns cannot be seen from outside: it is not checked.
+
+    Args:
+        bonus: what is checked.
+        env: where.
+        num_envs: N, at least 2.
+        num_steps: T, at least 4.
+        episodic: the bonus claims to be purely episodic: what happened before `first`, or in other
+            envs, must not change its reward.
+
+    Raises:
+        AssertionError: names what is violated.
+        ConfigError: the bonus refuses `env`.
+    """
+    name = type(bonus).__name__
+    c.require(isinstance(bonus, Bonus), f"{name} lacks a method of Bonus")
+    c.check_value(bonus, name)
+    spec, reads = env.spec(), bonus.reads()
+    c.require(
+        isinstance(reads, tuple) and all(isinstance(r, str) for r in reads),
+        f"{name}: reads() must be a tuple of names, not {reads!r}",
+    )
+    state = c.checked_init(name, lambda key: bonus.init(key, RunSpec(spec, num_envs, num_steps)))
+    for read in reads:
+        if read not in spec.privileged:
+            raise ConfigError(f"{name} reads {read!r}, which {spec.name} does not tell")
+    traj, other = (
+        traj._replace(
+            privileged={r: traj.privileged[r] for r in reads},
+            next_privileged={r: traj.next_privileged[r] for r in reads},
+        )
+        for traj in c.trajectories(env, num_envs, num_steps)
+    )
+
+    def cycle(bonus: Bonus, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
+        scored, r_int = bonus.reward(state, traj)
+        learned, metrics = bonus.update(key, scored, traj)
+        return scored, r_int, learned, metrics
+
+    one = c.last(state)
+    scored, r_int, learned, metrics = jax.eval_shape(
+        lambda *x: cycle(bonus, *x), jax.random.key(0), one, traj
+    )
+    c.require_same(one, scored, f"{name}: reward changes the state")
+    c.require_same(one, learned, f"{name}: update changes the state")
+    expected = jax.ShapeDtypeStruct((num_steps, num_envs), jnp.float32)
+    c.require_same(expected, r_int, f"{name}: reward must be float32 [T, N]")
+    c.require_metrics(f"{name}: metrics", metrics)
+    run = c.checked_program(name, cycle, bonus, state, traj)
+    scored, r_int, learned, metrics = run(state, traj)
+    c.require_finite(r_int, f"{name}: reward")
+    c.require_finite(learned, f"{name}: the state after update")
+    c.require_finite(metrics, f"{name}: metrics")
+    with jax.disable_jit():
+        plain = bonus.reward(one, traj)
+    c.require_close(
+        plain, c.last((scored, r_int)), f"{name}: reward compiled differs from reward in Python"
+    )
+    if episodic:
+        _check_episodic(name, lambda s, t: run(s, t)[1], state, scored, traj, other)
+
+
+def _check_episodic(
+    name: str,
+    reward: Callable[[PyTree, Trajectory], jax.Array],
+    state: PyTree,
+    scored: PyTree,
+    traj: Trajectory,
+    other: Trajectory,
+) -> None:
+    num_steps, num_envs = traj.first.shape
+    half = num_steps // 2
+    first, truncated = np.array(traj.first), np.array(traj.truncated)
+    first[[0, half]] = truncated[half - 1] = True
+    traj = traj._replace(first=jnp.asarray(first), truncated=jnp.asarray(truncated))
+    r_int = reward(state, traj)
+    said = f"{name}: memory is not forgotten at `first`"
+    c.require_close(reward(scored, traj), r_int, f"{said} of a new rollout")
+    past = (np.arange(num_steps) < half)[:, None]
+    c.require_close(reward(state, _mix(past, other, traj))[:, half:], r_int[:, half:], said)
+    others = (np.arange(num_envs) > 0)[None, :]
+    lane = reward(state, _mix(others, other, traj))[:, :, 0]
+    c.require_close(lane, r_int[:, :, 0], f"{name}: an env's reward depends on other envs")
+
+
+def _mix(mask: npt.NDArray[np.bool_], a: Trajectory, b: Trajectory) -> Trajectory:
+    """`a` where `mask` (broadcast to `[T, N]`), else `b`; the ends of episodes are those of `b`."""
+
+    def choose(x: jax.Array, y: jax.Array) -> jax.Array:
+        wide = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+        return jnp.asarray(np.where(wide, np.asarray(x), np.asarray(y)))
+
+    mixed = jax.tree.map(choose, a, b)
+    return mixed._replace(first=b.first, terminated=b.terminated, truncated=b.truncated)
+
+
+def check_agent(agent: Agent, env: Environment, *, num_envs: int = 4, num_steps: int = 8) -> None:
+    """Checks an agent on observations of random trajectories of `env`.
+
+    It is a value; actions are within the space; the carry keeps its structure and is forgotten
+    where `first` holds; envs of a batch do not affect each other's actions; `update` keeps the
+    structure of the state and stays finite; equal inputs give equal outputs, also after a
+    checkpoint; seeds can be vmapped, and coefficients traced; compiled agrees with plain Python;
+    `greedy()` works on the same state and ignores its key, unless it is the agent itself.
+
+    Raises:
+        AssertionError: names what is violated.
+        ConfigError: the agent refuses `env`.
+    """
+    name = type(agent).__name__
+    c.require(isinstance(agent, Agent), f"{name} lacks a method of Agent")
+    c.check_value(agent, name)
+    spec = env.spec()
+    state = c.checked_init(name, lambda key: agent.init(key, RunSpec(spec, num_envs, num_steps)))
+    traj, other = (
+        traj._replace(privileged={}, next_privileged={})
+        for traj in c.trajectories(env, num_envs, num_steps)
+    )
+    carry = jax.tree.map(jnp.asarray, agent.initial_carry(num_envs))
+
+    def cycle(agent: Agent, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
+        def act(carry: PyTree, x: tuple[PyTree, jax.Array]) -> tuple[PyTree, PyTree]:
+            carry, action, extras = agent.act(key, state, carry, *x)
+            return carry, (action, extras)
+
+        end, (action, extras) = jax.lax.scan(act, carry, (traj.obs, traj.first))
+        seen = traj._replace(action=action, extras=extras, carry=carry)
+        learned, metrics = agent.update(key, state, seen, 0.1 * traj.reward)
+        return end, action, extras, learned, metrics
+
+    one, key = c.last((state, c.seed_keys()))
+    obs, first = c.pick((traj.obs, traj.first), 0)
+    acted = jax.eval_shape(agent.act, key, one, carry, obs, first)
+    c.require_same(carry, acted[0], f"{name}: act changes the carry")
+    actions = jax.eval_shape(jax.vmap(spec.action.sample), jax.random.split(key, num_envs))
+    c.require_same(actions, acted[1], f"{name}: act's actions are not the space's")
+    for leaf in jax.tree.leaves((carry, acted[2])):
+        said = f"{name}: the leaves of the carry and of act's extras must be [N, ...]"
+        c.require(leaf.shape[:1] == (num_envs,), said)
+    *_, learned, metrics = jax.eval_shape(lambda *x: cycle(agent, *x), key, one, traj)
+    c.require_same(one, learned, f"{name}: update changes the state")
+    c.require_metrics(f"{name}: metrics", metrics)
+    run = c.checked_program(name, cycle, agent, state, traj)
+    end, action, extras, learned, metrics = run(state, traj)
+    c.require(c.within(spec.action, action), f"{name}: an action is outside of {spec.action}")
+    c.require_finite((learned, extras), f"{name}: the state after update, or what act returns,")
+    c.require_finite(metrics, f"{name}: metrics")
+    _check_act(name, agent, key, one, (carry, c.last(end)), (traj, other), c.last((action, extras)))
+    greedy = agent.greedy()
+    c.require(isinstance(greedy, Agent), f"{name}: greedy() is no agent")
+    act = jax.jit(greedy.act)
+    best = act(key, one, carry, obs, first)
+    said = f"{name}: a greedy action is outside of {spec.action}"
+    c.require(c.within(spec.action, best[1]), said)
+    if greedy != agent:
+        another = act(jax.random.key(9), one, carry, obs, first)
+        c.require_equal(another[1], best[1], f"{name}: greedy() acts with noise")
+
+
+def _check_act(
+    name: str,
+    agent: Agent,
+    key: Key,
+    state: PyTree,
+    carries: tuple[PyTree, PyTree],
+    trajs: tuple[Trajectory, Trajectory],
+    acted: tuple[PyTree, PyTree],
+) -> None:
+    """Checks one step: against the rollout `acted`, plain Python, another past, other envs."""
+    carry, used = carries
+    obs, first = c.pick((trajs[0].obs, trajs[0].first), 0)
+    act = jax.jit(agent.act)
+    result = act(key, state, carry, obs, first)
+    c.require_close(
+        c.pick(acted, 0),
+        result[1:],
+        f"{name}: act under vmap over seeds differs from one seed",
+    )
+    with jax.disable_jit():
+        plain = agent.act(key, state, carry, obs, first)
+    c.require_close(plain, result, f"{name}: act compiled differs from act in Python")
+    # At their last step envs have come apart: at their first, all may look alike.
+    obs, apart = c.last((trajs[0].obs, trajs[1].obs))
+    anew = jnp.asarray(np.ones(first.shape, bool))
+    result = act(key, state, carry, obs, anew)
+    again = act(key, state, used, obs, anew)
+    c.require_close(again, result, f"{name}: the carry is not forgotten at `first`")
+    mixed = jax.tree.map(lambda x, y: jnp.asarray(np.concatenate([x[:1], y[1:]])), obs, apart)
+    lane = act(key, state, carry, mixed, anew)
+    said = f"{name}: an env's action depends on other envs"
+    c.require_close(c.pick(lane, 0), c.pick(result, 0), said)
+
+
+def check_world_sampler(sampler: WorldSampler, env: Environment, *, num_levels: int = 8) -> None:
+    """Checks a world sampler with the levels of `env`.
+
+    It is a value; levels are `env.sample_level`'s, `[n, ...]`; ids are uint32 and never held-out
+    ones; an id always names the same level; `sample` and `update` keep the structure of the state;
+    equal inputs give equal outputs, also after a checkpoint; seeds can be vmapped; compiled agrees
+    with plain Python.
+
+    Raises:
+        AssertionError: names what is violated.
+        ConfigError: the sampler refuses `env`.
+    """
+    name = type(sampler).__name__
+    c.require(isinstance(sampler, WorldSampler), f"{name} lacks a method of WorldSampler")
+    c.check_value(sampler, name)
+    state = c.checked_init(name, lambda key: sampler.init(key, env))
+    traj, _ = c.trajectories(env, 3, 8)
+
+    def cycle(sampler: WorldSampler, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
+        sampled, batch = sampler.sample(key, state, env, num_levels)
+        ids = jnp.broadcast_to(jnp.resize(batch.level_id, 3), traj.level_id.shape)
+        learned, metrics = sampler.update(sampled, batch, traj._replace(level_id=ids))
+        return sampled, tuple(batch), learned, metrics
+
+    one, key = c.last((state, c.seed_keys()))
+    sampled, batch, learned, metrics = jax.eval_shape(lambda *x: cycle(sampler, *x), key, one, traj)
+    c.require_same(one, sampled, f"{name}: sample changes the state")
+    c.require_same(one, learned, f"{name}: update changes the state")
+    keys = jax.random.split(key, num_levels)
+    expected = jax.eval_shape(jax.vmap(env.sample_level), keys)
+    c.require_same(expected, batch[0], f"{name}: sample's levels are not the environment's")
+    expected = jax.ShapeDtypeStruct((num_levels,), jnp.uint32)
+    c.require_same(expected, batch[1], f"{name}: level_id must be uint32 [n]")
+    c.require_metrics(f"{name}: metrics", metrics)
+    run = c.checked_program(name, cycle, sampler, state, traj)
+    sampled, batch, learned, metrics = run(state, traj)
+    c.require_finite(metrics, f"{name}: metrics")
+    plain = sampler.sample(key, one, env, num_levels)
+    c.require_close(
+        (plain[0], tuple(plain[1])),
+        c.last((sampled, batch)),
+        f"{name}: sample compiled differs from sample in Python",
+    )
+    named: dict[int, PyTree] = {}
+    for pair in (batch, run(learned, traj)[1]):
+        levels, ids = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), pair)
+        c.require(not np.any(ids >= HELD_OUT_BIT), f"{name}: a level id has the held-out bit")
+        for index, level_id in enumerate(ids.tolist()):
+            level = c.pick(levels, index)
+            known = named.setdefault(level_id, level)
+            c.require_equal(level, known, f"{name}: one level id names two levels")

@@ -1,0 +1,1 @@
+"""World samplers, one a file."""
