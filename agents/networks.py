@@ -6,6 +6,7 @@ convolution inside a loop (40 times slower for small pictures), and everything h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -37,17 +38,22 @@ def is_picture(space: Space) -> bool:
 
 
 def resolve_torso(torso: Torso, space: Space) -> Literal["mlp", "cnn"]:
-    """Resolves "auto": a CNN for `[H, W, C]` of at least 3x3 cells, else an MLP.
+    """Resolves "auto": a CNN for `[H, W, C]` of at least 8x8 cells, else an MLP.
+
+    The 7x7 view of MiniGrid falls to the MLP: it learns there at least as fast per step, and its
+    steps cost a fifth.
 
     Raises:
         ConfigError: a CNN was asked for an observation that is no picture.
     """
     if torso == "mlp":
         return "mlp"
-    fits = is_picture(space) and min(space.shape[:2]) >= 3  # type: ignore[union-attr]
-    if torso == "cnn" and not fits:
-        raise ConfigError(f"torso 'cnn' needs observations [H, W, C], not {space}: use 'mlp'")
-    return "cnn" if fits else "mlp"
+    side = min(space.shape[:2]) if is_picture(space) else 0  # type: ignore[union-attr]
+    if torso == "cnn" and side < 3:
+        raise ConfigError(
+            f"torso 'cnn' needs observations [H, W, C] of at least 3x3, not {space}: use 'mlp'"
+        )
+    return "cnn" if torso == "cnn" or side >= 8 else "mlp"
 
 
 def dense(size: int, scale: float = float(np.sqrt(2.0))) -> nn.Dense:
@@ -83,9 +89,17 @@ class SymbolEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
-        # One small matrix product: a look-up's gradient would be a scatter, a loop on the CPU backend.
-        one_hot = cell_features(self.space, obs, "one_hot")
-        return nn.Dense(self.size, use_bias=False)(one_hot)
+        cardinalities = self.space.cardinalities
+        num_cells = math.prod(cardinalities)
+        # The vectors of all possible cells are a small table, so that a cell is one look-up: 8 times
+        # cheaper on a CPU, gradient included, than a product with one-hot symbols.
+        cells = np.stack(np.unravel_index(np.arange(num_cells), cardinalities), axis=-1)
+        whole = Symbolic((len(cardinalities),), cardinalities)
+        one_hot = cell_features(whole, jnp.asarray(cells), "one_hot")
+        table = nn.Dense(self.size, use_bias=False)(one_hot)
+        strides = [math.prod(cardinalities[i + 1 :]) for i in range(len(cardinalities))]
+        code = sum(obs[..., i].astype(jnp.int32) * s for i, s in enumerate(strides))
+        return table[code]
 
 
 class Encoder(nn.Module):
@@ -149,7 +163,7 @@ class ActorCritic(nn.Module):
     num_actions: int
     value_heads: int = 1
     torso: Torso = "auto"
-    symbols: Symbols = "one_hot"
+    symbols: Symbols = "embed"
     hidden_sizes: Sequence[int] = (64, 64)
     activation: Activation = "tanh"
 
@@ -171,6 +185,11 @@ class ActorCritic(nn.Module):
     def __call__(self, obs: PyTree) -> tuple[jax.Array, jax.Array]:
         x = self.torso_features(obs)
         return self.logits(self.actor(x)), self.values(self.critic(x))
+
+    @property
+    def cpu_rows(self) -> int:
+        """Rows whose activations stay in the cache of a core."""
+        return 256 if resolve_torso(self.torso, self.space) == "cnn" else 4096
 
     def value(self, obs: PyTree) -> jax.Array:
         """Values alone, `[B, value_heads]`."""

@@ -76,16 +76,16 @@ class PPO:
     last step of a rollout bootstraps from its true successor even where the episode ended there.
     """
 
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
-    entropy_coefficient: float = 0.01
+    entropy_coefficient: float = 0.001
     value_coefficient: float = 0.5
     max_grad_norm: float = 0.5
     adam_epsilon: float = 1e-5
     num_epochs: int = 4
-    num_minibatches: int = 4
+    num_minibatches: int = 8
     clip_value: bool = False
     anneal_steps: int = 0
     value_heads: int = 1
@@ -93,7 +93,7 @@ class PPO:
     intrinsic_episodic: bool = False
     extrinsic_coefficient: float = 1.0
     torso: Torso = "auto"
-    symbols: Symbols = "one_hot"
+    symbols: Symbols = "embed"
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     deterministic: bool = False
@@ -161,7 +161,9 @@ class PPO:
             params, opt_state = learned
             scaled = advantage[index]
             scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
-            gradient, metrics = mean_gradient(loss, params, samples, index, scaled)
+            gradient, metrics = mean_gradient(
+                loss, params, samples, index, scaled, cpu_rows=state.network.cpu_rows
+            )
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), metrics
 

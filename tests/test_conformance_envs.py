@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from xplore.contracts.component import component
@@ -18,7 +19,7 @@ from xplore.testing import check_env
 
 
 def is_traced(x: Any) -> bool:
-    return isinstance(x, jax.core.Tracer)
+    return isinstance(x, Tracer)
 
 
 def noise(x: jax.Array) -> jax.Array:
@@ -187,13 +188,15 @@ ENV_FAULTS = {
 
 
 def test_the_sound_environment_passes():
-    check_env(Walk())
+    walk: Any = Walk()
+    check_env(walk)
 
 
 @pytest.mark.parametrize("fault", ENV_FAULTS)
 def test_a_broken_environment_fails(fault):
+    walk: Any = Walk(fault)
     with pytest.raises(AssertionError, match=ENV_FAULTS[fault]):
-        check_env(Walk(fault), num_envs=2, num_steps=16)
+        check_env(walk, num_envs=2, num_steps=16)
 
 
 @pytest.mark.parametrize(

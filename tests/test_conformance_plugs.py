@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 import xplore
@@ -22,7 +23,7 @@ ENV = xplore.make("DeepSea-5-v0")
 
 
 def is_traced(x: Any) -> bool:
-    return isinstance(x, jax.core.Tracer)
+    return isinstance(x, Tracer)
 
 
 def noise(x: jax.Array) -> jax.Array:
@@ -147,15 +148,18 @@ BONUS_FAULTS = {
 
 
 def test_the_sound_bonus_passes_and_a_refusal_gets_through():
-    check_bonus(Visits(), ENV, episodic=True)
+    sound: Any = Visits()
+    check_bonus(sound, ENV, episodic=True)
+    refused: Any = Visits("refused")
     with pytest.raises(ConfigError, match="altitude"):
-        check_bonus(Visits("refused"), ENV)
+        check_bonus(refused, ENV)
 
 
 @pytest.mark.parametrize("fault", BONUS_FAULTS)
 def test_a_broken_bonus_fails(fault):
+    bonus: Any = Visits(fault)
     with pytest.raises(AssertionError, match=BONUS_FAULTS[fault]):
-        check_bonus(Visits(fault), ENV, episodic=True)
+        check_bonus(bonus, ENV, episodic=True)
 
 
 @component
@@ -319,6 +323,7 @@ def test_a_broken_world_sampler_fails(fault):
 
 
 def test_a_missing_method_is_named_for_what_it_is():
-    for check in (check_agent, check_bonus, check_world_sampler):
+    checks: tuple[Any, ...] = (check_agent, check_bonus, check_world_sampler)
+    for check in checks:
         with pytest.raises(AssertionError, match="lacks a method"):
             check(object(), ENV)

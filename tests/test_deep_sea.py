@@ -124,7 +124,7 @@ def test_known_returns_are_exact(size, deterministic):
 
 
 def test_the_optimal_return_is_reached_and_is_that_of_the_steps():
-    env = xplore.make("DeepSea-50-v0")
+    env = DeepSea(size=50)
     actions = np.diagonal(action_mapping(50, 42))[None]
     _, (ts, _) = episodes(env, actions)
     assert ts.reward.sum() == pytest.approx(env.optimal_return, abs=1e-5)

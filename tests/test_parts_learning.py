@@ -57,7 +57,7 @@ def test_shuffle_spreads_positions_and_separates_neighbours():
     assert abs(together - 15 / 63) < 5 * np.sqrt(0.24 * 0.76 / 2000)
 
 
-def test_mean_gradient_in_pieces_is_the_gradient(monkeypatch):
+def test_mean_gradient_in_pieces_is_the_gradient():
     key = jax.random.key(0)
     data = {"x": jax.random.normal(key, (64, 3)), "y": jnp.arange(64.0)}
     index = jax.random.permutation(key, 64)[:48]
@@ -72,9 +72,8 @@ def test_mean_gradient_in_pieces_is_the_gradient(monkeypatch):
     (_, metrics), whole = jax.value_and_grad(loss, has_aux=True)(
         params, ({"x": data["x"][index], "y": data["y"][index]}, extra)
     )
-    monkeypatch.setattr(minibatch, "_CPU_ROWS", 8)
-    assert minibatch._num_pieces(48) == 6
-    pieces, piece_metrics = minibatch.mean_gradient(loss, params, data, index, extra)
+    assert minibatch._num_pieces(48, 8) == 6
+    pieces, piece_metrics = minibatch.mean_gradient(loss, params, data, index, extra, cpu_rows=8)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
     np.testing.assert_allclose(piece_metrics["loss"], metrics["loss"], rtol=1e-5)
 

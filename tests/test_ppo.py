@@ -25,15 +25,17 @@ PROBES = (
 )
 
 
-def run(env, bonus="none", budget=25_600, seeds=1, bonus_options=None, **agent):
+def run(
+    env, bonus="none", budget=25_600, seeds=1, bonus_options=None, num_envs=16, num_steps=16, **agent
+):
     config = Config(
         xplore.make(env),
         xplore.make_agent("ppo", **agent),
         xplore.make_bonus(bonus, **(bonus_options or {})),
         xplore.make_world_sampler("fresh"),
         budget_steps=budget,
-        num_envs=16,
-        num_steps=16,
+        num_envs=num_envs,
+        num_steps=num_steps,
         num_levels=256,
     )
     return train(config, seeds=seeds)
@@ -51,7 +53,7 @@ def test_probe(probe):
 
 
 def test_exploration_probe_needs_the_bonus():
-    options = {"budget": 102_400, "seeds": 2}
+    options = {"budget": 102_400, "seeds": 2, "num_envs": 32, "num_steps": 64}
     without = run("Probe-Exploration-v0", **options)
     with_it = run("Probe-Exploration-v0", "count", bonus_options={"key": "position"}, **options)
     assert np.nanmax(without.metrics["episode/success"]) == 0.0
@@ -59,7 +61,7 @@ def test_exploration_probe_needs_the_bonus():
 
 
 def test_truncated_steps_bootstrap_from_their_true_successors():
-    agent = PPO()
+    agent = PPO(num_minibatches=2)
     env = EnvSpec("vector", Box((3,)), Discrete(2), 9)
     num_steps, num_envs = 5, 4
     state = agent.init(jax.random.key(0), RunSpec(env, num_envs, num_steps))
@@ -102,7 +104,7 @@ def test_refusals():
     with pytest.raises(ConfigError, match="discrete action spaces"):
         PPO().init(jax.random.key(0), spec)
     spec = RunSpec(EnvSpec("p", Box((3,)), Discrete(2), 9), 6, 4)
-    with pytest.raises(ConfigError, match=r"6 envs do not divide into 4 minibatches.*=3"):
+    with pytest.raises(ConfigError, match=r"6 envs do not divide into 8 minibatches.*=6"):
         PPO().init(jax.random.key(0), spec)
     with pytest.raises(ConfigError, match="'cnn' needs"):
         PPO(torso="cnn").init(jax.random.key(0), spec._replace(num_envs=8))
@@ -116,7 +118,8 @@ def test_refusals():
         (Box((4,)), "mlp"),
         (Discrete(5), "mlp"),
         (Box((10, 10, 4)), "cnn"),
-        (Symbolic((7, 7, 3), (11, 6, 3)), "cnn"),
+        (Symbolic((7, 7, 3), (11, 6, 3)), "mlp"),
+        (Symbolic((9, 8, 3), (11, 6, 3)), "cnn"),
         (Dict({"a": Box((2, 2, 3)), "b": Discrete(3)}), "mlp"),
     ],
 )

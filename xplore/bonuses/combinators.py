@@ -111,13 +111,13 @@ class Normalise:
     """
 
     bonus: Bonus
-    kind: NormaliserKind = "return_std"
+    normaliser: NormaliserKind = "return_std"
     discount: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.kind not in NORMALISER_KINDS:
+        if self.normaliser not in NORMALISER_KINDS:
             raise ConfigError(
-                f"unknown normaliser {self.kind!r}{did_you_mean(str(self.kind), NORMALISER_KINDS)}"
+                f"unknown normaliser {self.normaliser!r}{did_you_mean(str(self.normaliser), NORMALISER_KINDS)}"
                 f" (kinds: {', '.join(NORMALISER_KINDS)})"
             )
         if isinstance(self.discount, float) and not 0 <= self.discount < 1:
@@ -132,7 +132,7 @@ class Normalise:
     def reward(self, state: PyTree, traj: Trajectory) -> tuple[PyTree, jax.Array]:
         inner, stats = state
         inner, r_int = self.bonus.reward(inner, traj)
-        stats, r_int = normalise_reward(self.kind, stats, r_int, self.discount)
+        stats, r_int = normalise_reward(self.normaliser, stats, r_int, self.discount)
         return (inner, stats), r_int
 
     def update(self, key: Key, state: PyTree, traj: Trajectory) -> tuple[PyTree, Metrics]:
@@ -140,8 +140,8 @@ class Normalise:
         stats: RewardStats
         inner, stats = state
         inner, metrics = self.bonus.update(key, inner, traj)
-        if self.kind in ("std", "return_std", "zscore_ema"):
-            metrics = metrics | {f"{self.kind}": jnp.sqrt(stats.moments.var)}
+        if self.normaliser in ("std", "return_std", "zscore_ema"):
+            metrics = metrics | {self.normaliser: jnp.sqrt(stats.moments.var)}
         return (inner, stats), metrics
 
 

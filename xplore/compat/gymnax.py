@@ -88,12 +88,12 @@ _SUCCESS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-def _grid_cell(env: Any, state: Any) -> jax.Array:
+def _grid_cell(env: Any, state: Any) -> Any:
     return state.pos[0] * env.env_map.shape[1] + state.pos[1]
 
 
 # Where an agent walks among cells: how many there are, and in which it is.
-_POSITION: dict[str, tuple[Callable[[Any], int], Callable[[Any, Any], jax.Array]]] = {
+_POSITION: dict[str, tuple[Callable[[Any], int], Callable[[Any, Any], Any]]] = {
     "FourRooms-misc": (lambda env: int(np.prod(env.env_map.shape)), _grid_cell),
     "MetaMaze-misc": (lambda env: int(np.prod(env.env_map.shape)), _grid_cell),
     "FrozenLake-misc": (lambda env: env.n_states, lambda env, state: state.position),
@@ -265,8 +265,9 @@ def _to_space(space: Space) -> Any:
     if isinstance(space, Box):
         return spaces.Box(space.low, space.high, space.shape, np.dtype(space.dtype))
     if isinstance(space, Symbolic):
-        high = np.broadcast_to(np.asarray(space.cardinalities, np.uint8) - 1, space.shape)
-        return spaces.Box(np.zeros_like(high), high, space.shape, np.dtype(space.dtype))
+        high: Any = np.broadcast_to(np.asarray(space.cardinalities, np.uint8) - 1, space.shape)
+        low: Any = np.zeros_like(high)
+        return spaces.Box(low, high, space.shape, np.dtype(space.dtype))
     return spaces.Dict({name: _to_space(child) for name, child in space.items})
 
 
@@ -370,7 +371,7 @@ class ToGymnax:
         state = GymnaxState(env_state, state.time + 1, ts.truncated)
         return ts.obs, state, ts.reward, ts.terminated, info
 
-    def is_truncated(self, state: GymnaxState, params: Any = None) -> jax.Array:
+    def is_truncated(self, state: GymnaxState, params: Any = None) -> Any:
         """Whether a time limit, the environment's or that of `params`, was reached."""
         params = self.default_params if params is None else params
         return state.truncated | (state.time >= params.max_steps_in_episode)

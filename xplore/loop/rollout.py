@@ -65,6 +65,21 @@ def select(mask: jax.Array, a: PyTree, b: PyTree) -> PyTree:
     )
 
 
+class _Loop(NamedTuple):
+    """Between two steps: the true successors, and which of them ended an episode.
+
+    Envs are reset as the next step begins, and a step records the successors of the one before: so
+    an observation is written once and then copied. Recorded in the step that makes it, XLA would
+    compute it a second time, element by element, while writing it: half of a rollout's time.
+    """
+
+    carry: PyTree
+    lanes: Lanes
+    ended: jax.Array
+    index: jax.Array
+    used: jax.Array
+
+
 def rollout(
     key: Key,
     env: Environment,
@@ -92,49 +107,63 @@ def rollout(
     num_envs = lanes.first.shape[0]
     num_starts = starts.first.shape[0]
     stochastic = env.spec().stochastic
-    first_carry = carry
     key_act, key_env = jax.random.split(key)
     act_keys = jax.random.split(key_act, num_steps)
     # A key per env and step costs more than a grid step: only where the dynamics draw from it.
     step_keys = jax.random.split(key_env, num_steps) if stochastic else None
 
-    def one_step(loop: tuple[PyTree, Lanes, jax.Array], keys: tuple[Key, Key | None]):  # type: ignore[no-untyped-def]
-        carry, lanes, used = loop
+    def one_step(loop: _Loop, keys: tuple[Key, Key | None]):  # type: ignore[no-untyped-def]
+        lanes = _enter(loop, starts)
         key_act, key_step = keys
-        carry, action, extras = agent.act(key_act, agent_state, carry, lanes.obs, lanes.first)
+        carry, action, extras = agent.act(key_act, agent_state, loop.carry, lanes.obs, lanes.first)
         if key_step is None:
             state, ts = jax.vmap(env.step, (None, 0, 0))(key_env, lanes.state, action)
         else:
             env_keys = jax.random.split(key_step, num_envs)
             state, ts = jax.vmap(env.step)(env_keys, lanes.state, action)
         privileged = jax.vmap(lambda s: read_privileged(env, reads, s))(state)
-        traj = Trajectory(
+        ended = ts.terminated | ts.truncated
+        order = jnp.cumsum(ended.astype(jnp.int32))
+        going_on = Lanes(state, ts.obs, privileged, jnp.zeros(num_envs, bool), lanes.level_id)
+        index = (loop.used + order - 1) % num_starts
+        following = _Loop(carry, going_on, ended, index, loop.used + order[-1])
+        step = Trajectory(
             obs=lanes.obs,
             action=action,
             reward=ts.reward,
-            next_obs=ts.obs,
+            next_obs=loop.lanes.obs,
             terminated=ts.terminated,
             truncated=ts.truncated,
             first=lanes.first,
             level_id=lanes.level_id,
             info=ts.info,
             privileged=lanes.privileged,
-            next_privileged=privileged,
+            next_privileged=loop.lanes.privileged,
             extras=extras,
             carry=(),
         )
-        ended = ts.terminated | ts.truncated
-        order = jnp.cumsum(ended.astype(jnp.int32))
-        index = (used + order - 1) % num_starts
-        fresh = jax.tree.map(lambda x: x[index], starts)
-        going_on = Lanes(state, ts.obs, privileged, jnp.zeros(num_envs, bool), lanes.level_id)
-        lanes = select(ended, fresh, going_on)
-        return (carry, lanes, used + order[-1]), traj
+        return following, step
 
-    loop = (carry, lanes, jnp.int32(0))
-    (carry, lanes, used), traj = jax.lax.scan(one_step, loop, (act_keys, step_keys), num_steps)
+    no_index = jnp.zeros(num_envs, jnp.int32)
+    loop = _Loop(carry, lanes, jnp.zeros(num_envs, bool), no_index, jnp.int32(0))
+    loop, traj = jax.lax.scan(one_step, loop, (act_keys, step_keys), num_steps)
+
+    def successors(arrived: PyTree, last: PyTree) -> PyTree:
+        return jax.tree.map(lambda x, y: jnp.concatenate([x[1:], y[None]]), arrived, last)
+
+    traj = traj._replace(
+        next_obs=successors(traj.next_obs, loop.lanes.obs),
+        next_privileged=successors(traj.next_privileged, loop.lanes.privileged),
+        carry=carry,
+    )
+    used = loop.used
     metrics = {"resets": used.astype(jnp.float32), "reuse": used / num_starts}
-    return carry, lanes, traj._replace(carry=first_carry), metrics
+    return loop.carry, _enter(loop, starts), traj, metrics
+
+
+def _enter(loop: _Loop, starts: Lanes) -> Lanes:
+    """Puts the envs whose episode ended at the start of their next level."""
+    return select(loop.ended, jax.tree.map(lambda x: x[loop.index], starts), loop.lanes)
 
 
 class EpisodeSums(NamedTuple):

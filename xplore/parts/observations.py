@@ -34,7 +34,8 @@ def features(space: Space, obs: PyTree, symbols: SymbolEncoding = "one_hot") -> 
     lead = obs.shape[: obs.ndim - len(space.shape)]
     if isinstance(space, Symbolic) and symbols == "scaled":
         # Flat before it is scaled: a last axis of three channels does not vectorise.
-        return obs.reshape(*lead, -1).astype(jnp.float32) * _symbol_scale(space).reshape(-1)
+        flat = obs.reshape(*lead, -1).astype(jnp.float32)
+        return flat * jnp.broadcast_to(_symbol_scale(space).reshape(-1), flat.shape)
     return cell_features(space, obs, symbols).reshape(*lead, -1)
 
 
@@ -52,7 +53,7 @@ def cell_features(space: Box | Symbolic, obs: jax.Array, symbols: SymbolEncoding
             values = (values - space.low) / (space.high - space.low)
         return values
     if symbols == "scaled":
-        return obs.astype(jnp.float32) * _symbol_scale(space)
+        return obs.astype(jnp.float32) * jnp.broadcast_to(_symbol_scale(space), obs.shape)
     if symbols == "one_hot":
         channels = [
             jax.nn.one_hot(obs[..., c], n, dtype=jnp.float32)

@@ -1,4 +1,4 @@
-"""`check_env`, of `xplore.testing`."""
+"""What every environment promises."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xplore import _conformance as c
 from xplore.contracts.spaces import Box, Discrete, shape_dtype
 from xplore.contracts.types import Environment, EnvSpec, Key, PyTree, TimeStep, Trajectory
+from xplore.testing import _compare as c
+from xplore.testing import _programs as p
 
 
 def check_env(
@@ -34,10 +35,10 @@ def check_env(
     """
     name = type(env).__name__
     c.require(isinstance(env, Environment), f"{name} lacks a method of Environment")
-    c.check_value(env, name)
+    p.check_value(env, name)
     spec = env.spec()
     _check_env_shapes(name, env, spec)
-    start, roll = c.programs(env, num_envs)
+    start, roll = p.programs(env, num_envs)
     level_keys, reset_keys, other_keys = jax.random.split(jax.random.key(0), (3, num_envs))
     levels, starts = start(level_keys, reset_keys)
     again = start(level_keys, reset_keys)
@@ -47,7 +48,7 @@ def check_env(
         again, (levels, starts), f"{name}: the start of a level depends on the reset's key"
     )
     lanes, chunks = starts, []
-    for index in range(-(-num_steps // c.CHUNK_STEPS)):
+    for index in range(-(-num_steps // p.CHUNK_STEPS)):
         key_action, key_step, key_other = jax.random.split(jax.random.key(index), 3)
         before = (starts, lanes)
         lanes, traj = roll(key_action, key_step, *before)
@@ -59,8 +60,8 @@ def check_env(
         if not spec.stochastic:
             other = roll(key_action, key_other, *before)[1]
             c.require_equal(
-                c.time_step(other),
-                c.time_step(traj),
+                p.time_step(other),
+                p.time_step(traj),
                 f"{name}: step depends on its key, but the spec says stochastic=False",
             )
         if thorough:
@@ -93,8 +94,9 @@ def _check_env_shapes(name: str, env: Environment, spec: EnvSpec) -> None:
         shape_dtype(spec.privileged), privileged, f"{name}: privileged() is not the spec's"
     )
     for entry, dtype in (("reward", "float32"), ("terminated", "bool"), ("truncated", "bool")):
-        expected = jax.ShapeDtypeStruct((), jnp.dtype(dtype))
-        c.require_same(expected, getattr(ts, entry), f"{name}: {entry} must be a {dtype} scalar")
+        c.require_same(
+            c.struct((), dtype), getattr(ts, entry), f"{name}: {entry} must be a {dtype} scalar"
+        )
     c.require_metrics(f"{name}: info", ts.info)
     success = ts.info.get("success")
     c.require(
@@ -123,13 +125,13 @@ def _compare_with_python(name: str, env: Environment, start: Any, traj: Trajecto
         args = (step.extras.key, step.extras.state, step.action)
         with jax.disable_jit():
             plain = env.step(*args)
-        if differs := c.differing(plain, (step.extras.next_state, c.time_step(step))):
-            broken = "jit" if c.differing(plain, jax.jit(env.step)(*args)) else "vmap"
+        if differs := c.differing(plain, (step.extras.next_state, p.time_step(step))):
+            broken = "jit" if c.differing(plain, p.compiled(env.step)(*args)) else "vmap"
             right = {"jit": "step without jit", "vmap": "a loop over envs"}[broken]
             raise AssertionError(f"{name}: step under {broken} differs from {right} (at {differs})")
 
 
-def _check_env_values(name: str, spec: EnvSpec, starts: c.Lanes, traj: Trajectory) -> None:
+def _check_env_values(name: str, spec: EnvSpec, starts: p.Lanes, traj: Trajectory) -> None:
     for when, obs in (("reset", starts.obs), ("step", traj.next_obs)):
         c.require_finite(obs, f"{name}: {when}'s observation")
         c.require(

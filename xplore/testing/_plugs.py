@@ -1,14 +1,4 @@
-"""Conformance checks: what every environment, bonus, agent and world sampler promises, as code.
-
-    from xplore.testing import check_bonus
-
-    def test_my_bonus():
-        check_bonus(MyBonus(), xplore.make("DeepSea-10-v0"))
-
-Each check raises an AssertionError that names what is violated, and lets through the `ConfigError`
-with which a component refuses an environment. Compiling is most of the cost, so each runs a few
-programs on small shapes: "vmap == loop" and "jit == no jit" compare a compiled batch with Python.
-"""
+"""What every bonus, agent and world sampler promises."""
 
 from __future__ import annotations
 
@@ -19,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from xplore import _conformance as c
-from xplore._conformance_env import check_env
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import (
     Agent,
@@ -33,8 +21,8 @@ from xplore.contracts.types import (
     WorldSampler,
 )
 from xplore.parts.levels import HELD_OUT_BIT
-
-__all__ = ["check_agent", "check_bonus", "check_env", "check_world_sampler"]
+from xplore.testing import _compare as c
+from xplore.testing import _programs as p
 
 
 def check_bonus(
@@ -66,13 +54,13 @@ def check_bonus(
     """
     name = type(bonus).__name__
     c.require(isinstance(bonus, Bonus), f"{name} lacks a method of Bonus")
-    c.check_value(bonus, name)
+    p.check_value(bonus, name)
     spec, reads = env.spec(), bonus.reads()
     c.require(
         isinstance(reads, tuple) and all(isinstance(r, str) for r in reads),
         f"{name}: reads() must be a tuple of names, not {reads!r}",
     )
-    state = c.checked_init(name, lambda key: bonus.init(key, RunSpec(spec, num_envs, num_steps)))
+    state = p.checked_init(name, lambda key: bonus.init(key, RunSpec(spec, num_envs, num_steps)))
     for read in reads:
         if read not in spec.privileged:
             raise ConfigError(f"{name} reads {read!r}, which {spec.name} does not tell")
@@ -81,7 +69,7 @@ def check_bonus(
             privileged={r: traj.privileged[r] for r in reads},
             next_privileged={r: traj.next_privileged[r] for r in reads},
         )
-        for traj in c.trajectories(env, num_envs, num_steps)
+        for traj in p.trajectories(env, num_envs, num_steps)
     )
 
     def cycle(bonus: Bonus, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
@@ -95,10 +83,10 @@ def check_bonus(
     )
     c.require_same(one, scored, f"{name}: reward changes the state")
     c.require_same(one, learned, f"{name}: update changes the state")
-    expected = jax.ShapeDtypeStruct((num_steps, num_envs), jnp.float32)
+    expected = c.struct((num_steps, num_envs), "float32")
     c.require_same(expected, r_int, f"{name}: reward must be float32 [T, N]")
     c.require_metrics(f"{name}: metrics", metrics)
-    run = c.checked_program(name, cycle, bonus, state, traj)
+    run = p.checked_program(name, cycle, bonus, state, traj)
     scored, r_int, learned, metrics = run(state, traj)
     c.require_finite(r_int, f"{name}: reward")
     c.require_finite(learned, f"{name}: the state after update")
@@ -142,11 +130,11 @@ def _mix(mask: npt.NDArray[np.bool_], a: Trajectory, b: Trajectory) -> Trajector
         wide = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
         return jnp.asarray(np.where(wide, np.asarray(x), np.asarray(y)))
 
-    mixed = jax.tree.map(choose, a, b)
+    mixed: Trajectory = jax.tree.map(choose, a, b)
     return mixed._replace(first=b.first, terminated=b.terminated, truncated=b.truncated)
 
 
-def check_agent(agent: Agent, env: Environment, *, num_envs: int = 4, num_steps: int = 8) -> None:
+def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps: int = 8) -> None:
     """Checks an agent on observations of random trajectories of `env`.
 
     It is a value; actions are within the space; the carry keeps its structure and is forgotten
@@ -161,12 +149,12 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 4, num_steps:
     """
     name = type(agent).__name__
     c.require(isinstance(agent, Agent), f"{name} lacks a method of Agent")
-    c.check_value(agent, name)
+    p.check_value(agent, name)
     spec = env.spec()
-    state = c.checked_init(name, lambda key: agent.init(key, RunSpec(spec, num_envs, num_steps)))
+    state = p.checked_init(name, lambda key: agent.init(key, RunSpec(spec, num_envs, num_steps)))
     traj, other = (
         traj._replace(privileged={}, next_privileged={})
-        for traj in c.trajectories(env, num_envs, num_steps)
+        for traj in p.trajectories(env, num_envs, num_steps)
     )
     carry = jax.tree.map(jnp.asarray, agent.initial_carry(num_envs))
 
@@ -180,7 +168,7 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 4, num_steps:
         learned, metrics = agent.update(key, state, seen, 0.1 * traj.reward)
         return end, action, extras, learned, metrics
 
-    one, key = c.last((state, c.seed_keys()))
+    one, key = c.last((state, p.seed_keys()))
     obs, first = c.pick((traj.obs, traj.first), 0)
     acted = jax.eval_shape(agent.act, key, one, carry, obs, first)
     c.require_same(carry, acted[0], f"{name}: act changes the carry")
@@ -192,7 +180,7 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 4, num_steps:
     *_, learned, metrics = jax.eval_shape(lambda *x: cycle(agent, *x), key, one, traj)
     c.require_same(one, learned, f"{name}: update changes the state")
     c.require_metrics(f"{name}: metrics", metrics)
-    run = c.checked_program(name, cycle, agent, state, traj)
+    run = p.checked_program(name, cycle, agent, state, traj)
     end, action, extras, learned, metrics = run(state, traj)
     c.require(c.within(spec.action, action), f"{name}: an action is outside of {spec.action}")
     c.require_finite((learned, extras), f"{name}: the state after update, or what act returns,")
@@ -200,7 +188,7 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 4, num_steps:
     _check_act(name, agent, key, one, (carry, c.last(end)), (traj, other), c.last((action, extras)))
     greedy = agent.greedy()
     c.require(isinstance(greedy, Agent), f"{name}: greedy() is no agent")
-    act = jax.jit(greedy.act)
+    act = p.compiled(greedy.act)
     best = act(key, one, carry, obs, first)
     said = f"{name}: a greedy action is outside of {spec.action}"
     c.require(c.within(spec.action, best[1]), said)
@@ -221,7 +209,7 @@ def _check_act(
     """Checks one step: against the rollout `acted`, plain Python, another past, other envs."""
     carry, used = carries
     obs, first = c.pick((trajs[0].obs, trajs[0].first), 0)
-    act = jax.jit(agent.act)
+    act = p.compiled(agent.act)
     result = act(key, state, carry, obs, first)
     c.require_close(
         c.pick(acted, 0),
@@ -257,27 +245,27 @@ def check_world_sampler(sampler: WorldSampler, env: Environment, *, num_levels: 
     """
     name = type(sampler).__name__
     c.require(isinstance(sampler, WorldSampler), f"{name} lacks a method of WorldSampler")
-    c.check_value(sampler, name)
-    state = c.checked_init(name, lambda key: sampler.init(key, env))
-    traj, _ = c.trajectories(env, 3, 8)
+    p.check_value(sampler, name)
+    state = p.checked_init(name, lambda key: sampler.init(key, env))
+    traj, _ = p.trajectories(env, 3, 8)
 
     def cycle(sampler: WorldSampler, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
         sampled, batch = sampler.sample(key, state, env, num_levels)
-        ids = jnp.broadcast_to(jnp.resize(batch.level_id, 3), traj.level_id.shape)
+        ids = jnp.broadcast_to(jnp.resize(batch.level_id, (3,)), traj.level_id.shape)
         learned, metrics = sampler.update(sampled, batch, traj._replace(level_id=ids))
         return sampled, tuple(batch), learned, metrics
 
-    one, key = c.last((state, c.seed_keys()))
+    one, key = c.last((state, p.seed_keys()))
     sampled, batch, learned, metrics = jax.eval_shape(lambda *x: cycle(sampler, *x), key, one, traj)
     c.require_same(one, sampled, f"{name}: sample changes the state")
     c.require_same(one, learned, f"{name}: update changes the state")
     keys = jax.random.split(key, num_levels)
     expected = jax.eval_shape(jax.vmap(env.sample_level), keys)
     c.require_same(expected, batch[0], f"{name}: sample's levels are not the environment's")
-    expected = jax.ShapeDtypeStruct((num_levels,), jnp.uint32)
+    expected = c.struct((num_levels,), "uint32")
     c.require_same(expected, batch[1], f"{name}: level_id must be uint32 [n]")
     c.require_metrics(f"{name}: metrics", metrics)
-    run = c.checked_program(name, cycle, sampler, state, traj)
+    run = p.checked_program(name, cycle, sampler, state, traj)
     sampled, batch, learned, metrics = run(state, traj)
     c.require_finite(metrics, f"{name}: metrics")
     plain = sampler.sample(key, one, env, num_levels)
