@@ -66,21 +66,22 @@ class PPO:
         intrinsic_discount, intrinsic_episodic: of the second head.
         extrinsic_coefficient: weight of the extrinsic reward (one head) or advantage (two heads).
         max_grad_norm: global-norm clip; 0 for none.
-        anneal_steps: env steps over which the learning rate falls linearly to 0; 0 for a constant one.
+        anneal_steps: env steps over which the learning rate falls linearly to 0; 0: it is constant.
         torso: "mlp", "cnn", or "auto" by the shape of the observation.
         symbols: how grid symbols enter: "one_hot", "embed" or "scaled".
         deterministic: act with the most likely action.
 
-    Reference: Schulman et al. (2017), arXiv:1707.06347; two heads: Burda et al. (2019), arXiv:1810.12894.
-    Deviations from the paper: value clipping is off by default. With a non-episodic intrinsic head the
-    last step of a rollout bootstraps from its true successor even where the episode ended there.
+    Reference: Schulman et al. (2017), arXiv:1707.06347; two heads: Burda et al. (2019),
+    arXiv:1810.12894.
+    Deviations from the paper: value clipping is off by default. With a non-episodic intrinsic head
+    the last step of a rollout bootstraps from its true successor even if the episode ended there.
     """
 
     learning_rate: float = 1e-3
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
-    entropy_coefficient: float = 0.001
+    entropy_coefficient: float = 0.005
     value_coefficient: float = 0.5
     max_grad_norm: float = 0.5
     adam_epsilon: float = 1e-5
@@ -93,7 +94,7 @@ class PPO:
     intrinsic_episodic: bool = False
     extrinsic_coefficient: float = 1.0
     torso: Torso = "auto"
-    symbols: Symbols = "embed"
+    symbols: Symbols = "scaled"
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     deterministic: bool = False
@@ -138,8 +139,8 @@ class PPO:
     def act(
         self, key: Key, state: PPOState, carry: PyTree, obs: PyTree, first: jax.Array
     ) -> tuple[PyTree, jax.Array, Extras]:
-        logits, value = state.network.apply(state.params, obs)
-        policy = distrax.Categorical(logits=logits)
+        logits, value = self._outputs(state.network, state.params, obs)
+        policy: Any = distrax.Categorical(logits=logits)
         action = policy.mode() if self.deterministic else policy.sample(seed=key)
         return carry, action.astype(jnp.int32), Extras(policy.log_prob(action), value)
 
@@ -148,7 +149,8 @@ class PPO:
     ) -> tuple[PPOState, Metrics]:
         advantage, target = self._advantages(state, traj, r_int)
         num_steps, num_envs = traj.reward.shape
-        samples = Samples(traj.obs, traj.action, *traj.extras, target)
+        kept: Extras = traj.extras
+        samples = Samples(traj.obs, traj.action, kept.log_prob, kept.value, target)
         flat = (samples, advantage)
         flat = jax.tree.map(lambda x: x.reshape(num_steps * num_envs, *x.shape[2:]), flat)
         samples, advantage = flat
@@ -157,7 +159,9 @@ class PPO:
         def loss(params: PyTree, rows: tuple[Samples, jax.Array]) -> tuple[jax.Array, Metrics]:
             return self._loss(params, state.network, *rows)
 
-        def minibatch(learned: tuple[PyTree, PyTree], index: jax.Array):  # type: ignore[no-untyped-def]
+        def minibatch(
+            learned: tuple[PyTree, PyTree], index: jax.Array
+        ) -> tuple[tuple[PyTree, PyTree], Metrics]:
             params, opt_state = learned
             scaled = advantage[index]
             scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
@@ -167,7 +171,9 @@ class PPO:
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), metrics
 
-        def epoch(learned: tuple[PyTree, PyTree], key: Key):  # type: ignore[no-untyped-def]
+        def epoch(
+            learned: tuple[PyTree, PyTree], key: Key
+        ) -> tuple[tuple[PyTree, PyTree], Metrics]:
             order = shuffled_index(key, num_steps, num_envs)
             return jax.lax.scan(minibatch, learned, order.reshape(self.num_minibatches, -1))
 
@@ -179,6 +185,11 @@ class PPO:
 
     def greedy(self) -> PPO:
         return replace(self, deterministic=True)
+
+    @staticmethod
+    def _outputs(network: ActorCritic, params: PyTree, obs: PyTree) -> tuple[jax.Array, jax.Array]:
+        outputs: Any = network.apply(params, obs)
+        return outputs[0], outputs[1]
 
     def _optimizer(self, env_steps: jax.Array | int) -> optax.GradientTransformation:
         rate: Any = self.learning_rate
@@ -198,8 +209,10 @@ class PPO:
         successor = self._successor_values(state, traj, value)
         if self.value_heads == 1:
             reward = self.extrinsic_coefficient * traj.reward + r_int
-            kwargs = {"discount": self.discount, "trace": self.trace}
-            advantage = gae(reward, value[..., 0], successor[..., 0], *ends, **kwargs)
+            advantage = gae(
+                reward, value[..., 0], successor[..., 0], *ends,
+                discount=self.discount, trace=self.trace,
+            )  # fmt: skip
             return advantage, advantage[..., None] + value
         extrinsic = gae(
             traj.reward, value[..., 0], successor[..., 0], *ends,
@@ -216,9 +229,7 @@ class PPO:
         target = jnp.stack([extrinsic, intrinsic], axis=-1) + value
         return self.extrinsic_coefficient * extrinsic + intrinsic, target
 
-    def _successor_values(
-        self, state: PPOState, traj: Trajectory, value: jax.Array
-    ) -> jax.Array:
+    def _successor_values(self, state: PPOState, traj: Trajectory, value: jax.Array) -> jax.Array:
         """Values `[T, N, value_heads]` of the true successors, evaluated only where not known.
 
         Within an episode they are the next step's values; only truncated steps and the last one
@@ -237,18 +248,18 @@ class PPO:
             start, values = loop
             index = jax.lax.dynamic_slice(order, (start,), (num_envs,))
             obs = jax.tree.map(lambda x: x[index], flat_obs)
-            new = state.network.apply(state.params, obs, method="value")
+            new: Any = state.network.apply(state.params, obs, method="value")
             # The last slice may reach past the needed steps: those keep their known values.
             new = jnp.where(needed[index][:, None], new, values[index])
             return start + num_envs, values.at[index].set(new)
 
-        _, values = jax.lax.while_loop(lambda loop: loop[0] < count, fill, (0, known))
+        _, values = jax.lax.while_loop(lambda loop: loop[0] < count, fill, (jnp.int32(0), known))
         return values.reshape(value.shape)
 
     def _loss(
         self, params: PyTree, network: ActorCritic, batch: Samples, advantage: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        logits, value = network.apply(params, batch.obs)
+        logits, value = self._outputs(network, params, batch.obs)
         policy = distrax.Categorical(logits=logits)
         log_ratio = policy.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)

@@ -8,6 +8,7 @@ from typing import final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
@@ -67,12 +68,12 @@ def _drawable(space: Space, env_name: str) -> Discrete | Box:
         )
     low, high = space.low, space.high
     if jnp.issubdtype(jnp.dtype(space.dtype), jnp.integer):
-        info = jnp.iinfo(jnp.dtype(space.dtype))
+        info = np.iinfo(jnp.dtype(space.dtype))
         low, high = math.ceil(max(low, int(info.min))), math.floor(min(high, int(info.max)))
         # Integers are drawn as int32, whose exclusive upper end must still be one.
         fits = -(2**31) <= low <= high < 2**31 - 1
     else:
-        fits = low <= high and high - low <= float(jnp.finfo(jnp.dtype(space.dtype)).max)
+        fits = low <= high and high - low <= float(np.finfo(jnp.dtype(space.dtype)).max)
     if not fits:
         raise ConfigError(
             f"random draws from bounded action spaces; that of {env_name} is a {space.dtype} box"

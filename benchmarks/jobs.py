@@ -123,6 +123,7 @@ def run_job(
     folder: str | Path,
     *,
     checkpoints: str | Path | None = None,
+    checkpoint_every_s: float = 60.0,
     seed_mode: SeedMode = "vmap",
     show_progress: ShowProgress = silent,
 ) -> Outcome | None:
@@ -136,6 +137,7 @@ def run_job(
         seeds: which.
         folder: where the rows go.
         checkpoints: where to save on the way; by default `.checkpoints` in `folder`.
+        checkpoint_every_s: seconds between two.
         seed_mode: see `train`.
         show_progress: for the job, a context manager that gives `train` its callback.
 
@@ -157,6 +159,7 @@ def run_job(
                 seeds=seeds,
                 seed_mode=seed_mode,
                 checkpoint_dir=saved,
+                checkpoint_every_s=checkpoint_every_s,
                 on_progress=on_progress,
             )
         rows = _rows(job, result)

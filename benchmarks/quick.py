@@ -10,7 +10,7 @@ SUITE = Suite(
     tasks=(
         Task(
             env="DeepSea-20-v0",
-            budget_steps=262_144,
+            budget_steps=196_608,
             num_envs=64,
             num_steps=64,
             high=0.99,
@@ -20,7 +20,7 @@ SUITE = Suite(
         ),
         Task(
             env="MiniGrid-DoorKey-6x6-v0",
-            budget_steps=409_600,
+            budget_steps=327_680,
             num_envs=64,
             num_steps=64,
             score="eval/success",
@@ -32,7 +32,7 @@ SUITE = Suite(
         ),
         Task(
             env="gymnax/CartPole-v1",
-            budget_steps=204_800,
+            budget_steps=163_840,
             num_envs=32,
             num_steps=64,
             high=500.0,

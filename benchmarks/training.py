@@ -56,8 +56,8 @@ class _Free:
 def measure_training_speed(config: Config, *, repeats: int = 5) -> TrainingSpeed:
     """Times updates of one seed of `config`, whole and in parts, after a warm-up of three.
 
-    The parts are programs of their own on the data of a real update; their sum may differ from the whole,
-    within which the compiler overlaps them.
+    The parts are programs of their own on the data of a real update; their sum may differ from the
+    whole, within which the compiler overlaps them.
     """
     pure = make_train(config)
     state = jax.jit(pure.init)(jax.random.key(0))

@@ -8,9 +8,7 @@ The table and the figures between the markers of README.md come from `results/`.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
 import sys
 from collections.abc import Callable
@@ -19,11 +17,17 @@ from typing import Any
 
 from picture import update_picture
 
-import xplore.benchmarks
+from xplore.benchmarks.suite import suites
 from xplore.contracts.registry import Entry, entries
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# What `xplore bench` draws, in the order of the page.
+_FIGURES = {
+    "curves": "learning curves",
+    "profiles": "performance profiles",
+    "intervals": "aggregates with 95% intervals",
+}
 _KINDS = {
     "env": ("Environments", "xplore.make"),
     "agent": ("Agents", "xplore.make_agent"),
@@ -98,13 +102,11 @@ def _suites() -> str:
         "| name | what it shows | tasks | methods | seeds |",
         "|---|---|---|---|---|",
     ]
-    for found in pkgutil.iter_modules(xplore.benchmarks.__path__):
-        suite = getattr(importlib.import_module(f"xplore.benchmarks.{found.name}"), "SUITE", None)
-        if suite is not None:
-            tasks = ", ".join(task.label for task in suite.tasks)
-            methods = ", ".join(method.label for method in suite.methods)
-            row = (f"`{suite.name}`", suite.description, tasks, methods, str(suite.seeds))
-            lines.append(f"| {' | '.join(row)} |")
+    for suite in suites().values():
+        tasks = ", ".join(task.label for task in suite.tasks)
+        methods = ", ".join(method.label for method in suite.methods)
+        row = (f"`{suite.name}`", suite.description, tasks, methods, str(suite.seeds))
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
@@ -116,18 +118,19 @@ def reference() -> str:
 def splice(text: str, results: Path) -> str:
     """Replaces what stands between `<!-- table:NAME -->` and `<!-- /table:NAME -->` in `text`.
 
-    It comes from `results/NAME/table.md`, and the figures below it are those of
-    `results/NAME/figures/`; without a table there, what stands in `text` stays.
+    It comes from `results/NAME/table.md`, and the figures below it are those beside it; without a
+    table there, what stands in `text` stays.
     """
 
     def fill(match: re.Match[str]) -> str:
         folder = results / match["name"]
         if not (folder / "table.md").is_file():
             return match[0]
-        parts = [(folder / "table.md").read_text().strip()]
+        parts = [(folder / "table.md").read_text(encoding="utf-8").strip()]
         parts += [
-            f"![{figure.stem.replace('_', ' ')}]({figure.relative_to(results.parent).as_posix()})"
-            for figure in sorted(folder.rglob("*.svg"))
+            f"![{folder.name}: {_FIGURES[name]}]({results.name}/{folder.name}/{name}.png)"
+            for name in _FIGURES
+            if (folder / f"{name}.png").is_file()
         ]
         return "\n\n".join([match["open"], *parts, match["close"]])
 
@@ -143,19 +146,21 @@ def generated() -> dict[Path, str]:
     return {
         ROOT / "docs" / "reference.md": reference(),
         ROOT / "docs" / "update.svg": update_picture(),
-        readme: splice(readme.read_text(), ROOT / "results"),
+        readme: splice(readme.read_text(encoding="utf-8"), ROOT / "results"),
     }
 
 
 def main() -> int:
     """Writes the files, or with `--check` compares them; returns the exit code."""
-    stale = {p: t for p, t in generated().items() if not p.exists() or p.read_text() != t}
+    stale = {
+        p: t for p, t in generated().items() if not p.exists() or p.read_text(encoding="utf-8") != t
+    }
     for path, text in stale.items():
         name = path.relative_to(ROOT)
         if "--check" in sys.argv[1:]:
             print(f"{name} is out of date: run `make docs`", file=sys.stderr)
         else:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             print(f"wrote {name}")
     return 1 if stale and "--check" in sys.argv[1:] else 0
 

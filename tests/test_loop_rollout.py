@@ -1,4 +1,5 @@
 """The rollout: true successors, auto-reset by a gather, episode sums."""
+# pyright: reportArgumentType=false
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ NUM_ENVS, NUM_STEPS, NUM_STARTS = 3, 12, 4
 
 @component
 class Counter:
-    """Observes (level, step); a level of length n ends on step n; odd levels end by a time limit."""
+    """Observes (level, step); length n ends on step n; odd levels by a time limit."""
 
     def spec(self):
         return EnvSpec("counter", Box((2,)), Discrete(2), 9, privileged=Dict({"state": Box((2,))}))
@@ -46,11 +47,21 @@ class Still:
 
 def _run():
     env = Counter()
-    lanes = ro.start(env, ("state",), jax.random.key(0), LevelBatch(jnp.array([2, 3, 5]), jnp.arange(3)))
+    lanes = ro.start(
+        env, ("state",), jax.random.key(0), LevelBatch(jnp.array([2, 3, 5]), jnp.arange(3))
+    )
     batch = LevelBatch(jnp.array([4, 2, 3, 5]), jnp.arange(10, 14, dtype=jnp.int32))
     starts = ro.start(env, ("state",), jax.random.key(0), batch)
     return ro.rollout(
-        jax.random.key(1), env, Still(), ("state",), (), jnp.zeros(3, jnp.int32), lanes, starts, NUM_STEPS
+        jax.random.key(1),
+        env,
+        Still(),
+        ("state",),
+        (),
+        jnp.zeros(3, jnp.int32),
+        lanes,
+        starts,
+        NUM_STEPS,
     )
 
 
@@ -80,7 +91,9 @@ def test_rollout_follows_a_reference_written_with_loops():
             used += 1
     assert float(metrics["resets"]) == used
     assert float(metrics["reuse"]) == used / NUM_STARTS > 1  # the queue was gone through twice
-    np.testing.assert_array_equal(lanes.obs, [[le[0], s] for le, s in zip(levels, now, strict=True)])
+    np.testing.assert_array_equal(
+        lanes.obs, [[le[0], s] for le, s in zip(levels, now, strict=True)]
+    )
     np.testing.assert_array_equal(lanes.first, np.array(now) == 0)
     # An env that has just been reset still carries its last episode's count: `first` clears it.
     assert [int(c) for c, s in zip(carry, now, strict=True) if s] == [s for s in now if s]
@@ -107,4 +120,5 @@ def test_no_episode_end_means_nan_not_zero():
     _, _, traj, _ = _run()
     start = jax.tree.map(lambda x: x[:1], traj._replace(carry=()))
     _, metrics = ro.episode_metrics(ro.no_episodes(NUM_ENVS), start, start.reward)
-    assert np.isnan(metrics["return"]) and float(metrics["count"]) == 0
+    assert np.isnan(metrics["return"])
+    assert float(metrics["count"]) == 0

@@ -232,9 +232,7 @@ def test_available_bytes_of_an_accelerator(monkeypatch: Any) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(
-    jax.default_backend() == "cpu", reason="others share the host's memory"
-)
+@pytest.mark.skipif(jax.default_backend() == "cpu", reason="others share the host's memory")
 def test_available_bytes_of_this_accelerator() -> None:
     before = available_bytes()
     taken = jnp.ones(2**26).block_until_ready()

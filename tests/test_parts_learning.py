@@ -94,5 +94,6 @@ def test_level_ids_are_distinct_nested_and_never_held_out():
     assert np.all(train < 2**31)
     np.testing.assert_array_equal(train[:200], train_ids(5, jnp.arange(200)))
     held_out = np.asarray(held_out_ids(5, 1000))
-    assert np.all(held_out >= 2**31) and len(np.unique(held_out)) == 1000
+    assert np.all(held_out >= 2**31)
+    assert len(np.unique(held_out)) == 1000
     assert len(np.intersect1d(train, np.asarray(train_ids(6, jnp.arange(20_000))))) < 5

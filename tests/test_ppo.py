@@ -1,4 +1,5 @@
 """PPO: probe environments, exact bootstrapping, the convolution trap, and what it refuses."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 
 import time
 
@@ -26,7 +27,14 @@ PROBES = (
 
 
 def run(
-    env, bonus="none", budget=25_600, seeds=1, bonus_options=None, num_envs=16, num_steps=16, **agent
+    env,
+    bonus="none",
+    budget=25_600,
+    seeds=1,
+    bonus_options=None,
+    num_envs=16,
+    num_steps=16,
+    **agent,
 ):
     config = Config(
         xplore.make(env),
@@ -129,7 +137,8 @@ def test_torso_by_shape_and_every_encoding(space, torso, symbols):
     network = ActorCritic(space, 3, value_heads=2, symbols=symbols)
     obs = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 6))
     (logits, values), _ = network.init_with_output(jax.random.key(1), obs)
-    assert logits.shape == (6, 3) and values.shape == (6, 2)
+    assert logits.shape == (6, 3)
+    assert values.shape == (6, 2)
     assert np.isfinite(logits).all()
 
 

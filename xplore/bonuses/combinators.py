@@ -117,7 +117,8 @@ class Normalise:
     def __post_init__(self) -> None:
         if self.normaliser not in NORMALISER_KINDS:
             raise ConfigError(
-                f"unknown normaliser {self.normaliser!r}{did_you_mean(str(self.normaliser), NORMALISER_KINDS)}"
+                f"unknown normaliser {self.normaliser!r}"
+                f"{did_you_mean(str(self.normaliser), NORMALISER_KINDS)}"
                 f" (kinds: {', '.join(NORMALISER_KINDS)})"
             )
         if isinstance(self.discount, float) and not 0 <= self.discount < 1:

@@ -56,6 +56,8 @@ class RunOptions:
     """where rows go, in the sub-folder `run`"""
     checkpoints: Path | None = None
     """where to save on the way; RESULTS/run/.checkpoints if not given"""
+    checkpoint_every: float = 60.0
+    """seconds between two checkpoints"""
 
 
 def run(args: Sequence[str]) -> None:
@@ -85,6 +87,7 @@ def run(args: Sequence[str]) -> None:
             missing,
             folder,
             checkpoints=options.checkpoints,
+            checkpoint_every_s=options.checkpoint_every,
             seed_mode=options.seed_mode,
             show_progress=show_progress,
         )

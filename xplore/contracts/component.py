@@ -14,7 +14,7 @@ import importlib
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 import jax
 
@@ -32,9 +32,9 @@ def static(**kwargs: Any) -> Any:
 def component(cls: type[T]) -> type[T]:
     """Declares `cls` a component: frozen, hashable, a registered pytree, JSON-able.
 
-    An int given for a float field becomes a float, so that `Scaled(1)` and `Scaled(1.0)` are the same
-    value and share one compilation. `__post_init__`, where defined, checks what the user passed; it
-    does not run when JAX rebuilds the value inside a transformation.
+    An int given for a float field becomes a float, so that `Scaled(1)` and `Scaled(1.0)` are the
+    same value and share one compilation. `__post_init__`, where defined, checks what the user
+    passed; it does not run when JAX rebuilds the value inside a transformation.
 
     >>> @component
     ... class Scaled:
@@ -48,7 +48,7 @@ def component(cls: type[T]) -> type[T]:
     check: Callable[[Any], None] | None = cls.__dict__.get("__post_init__")
 
     def post_init(self: Any) -> None:
-        for name in _float_fields(type(self)):
+        for name in _float_fields(self.__class__):
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, float(value))
@@ -57,7 +57,7 @@ def component(cls: type[T]) -> type[T]:
 
     cls.__post_init__ = post_init  # type: ignore[attr-defined]
     cls.__is_xplore_component__ = True  # type: ignore[attr-defined]
-    made = dataclasses.dataclass(frozen=True)(cls)
+    made: Any = dataclasses.dataclass(frozen=True)(cls)
 
     def flatten_with_keys(x: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
         children, statics = split_fields(made)
@@ -73,7 +73,7 @@ def component(cls: type[T]) -> type[T]:
         return x
 
     jax.tree_util.register_pytree_with_keys(made, flatten_with_keys, unflatten)
-    return made
+    return cast(type[T], made)
 
 
 def is_component(x: object) -> bool:
@@ -82,10 +82,11 @@ def is_component(x: object) -> bool:
 
 
 @functools.cache
-def split_fields(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_fields(cls: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the names of the pytree children and of the static fields of a component class."""
     hints = typing.get_type_hints(cls)
-    children, statics = [], []
+    children: list[str] = []
+    statics: list[str] = []
     for field in dataclasses.fields(cls):
         dynamic = not field.metadata.get("static") and _is_dynamic(hints[field.name])
         (children if dynamic else statics).append(field.name)
@@ -112,7 +113,7 @@ def _is_dynamic(hint: Any) -> bool:
 
 
 @functools.cache
-def _float_fields(cls: type) -> tuple[str, ...]:
+def _float_fields(cls: Any) -> tuple[str, ...]:
     hints = typing.get_type_hints(cls)
     children, _ = split_fields(cls)
     return tuple(n for n in children if hints[n] is float or float in _members(hints[n]))
@@ -141,7 +142,7 @@ def to_json(x: Any) -> Any:
     >>> to_json(Discrete(4))
     {'kind': 'xplore.contracts.spaces:Discrete', 'num': 4}
     """
-    if isinstance(x, type) or callable(x) and not dataclasses.is_dataclass(x):
+    if isinstance(x, type) or (callable(x) and not dataclasses.is_dataclass(x)):
         return {"kind": "reference", "name": f"{x.__module__}:{x.__qualname__}"}
     if dataclasses.is_dataclass(x):
         fields = {f.name: to_json(getattr(x, f.name)) for f in dataclasses.fields(x) if f.init}

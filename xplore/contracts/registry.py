@@ -4,9 +4,9 @@
     @component
     class MyBonus: ...
 
-Discovery imports the folders of the plugs at the first look-up; an external package takes part through
-an entry point in the group `xplore.plugins` whose module registers when imported. Besides ids,
-`make_*` takes `path/to/file.py:name` for a component that lives in a user's own file.
+Discovery imports the folders of the plugs at the first look-up; an external package takes part
+through an entry point in the group `xplore.plugins` whose module registers when imported. Besides
+ids, `make_*` takes `path/to/file.py:name` for a component that lives in a user's own file.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ def _from_file(kind: str, id: str, path: Path, name: str) -> Entry:
     factory = getattr(module, name, None)
     if not callable(factory):
         public = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UnknownIdError(f"{path} defines no {_KIND_NAMES[kind]} {name!r}{did_you_mean(name, public)}")
+        raise UnknownIdError(
+            f"{path} defines no {_KIND_NAMES[kind]} {name!r}{did_you_mean(name, public)}"
+        )
     return Entry(kind, id, factory, {})
 
 
@@ -138,7 +140,8 @@ def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UnknownIdError(f"no such file: {path}")
     spec = importlib.util.spec_from_file_location(f"xplore_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     try:

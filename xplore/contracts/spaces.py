@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Box:
 
     def sample(self, key: jax.Array) -> jax.Array:
         if jnp.issubdtype(self.dtype, jnp.integer):
-            info = jnp.iinfo(self.dtype)
+            info = np.iinfo(self.dtype)
             low, high = max(self.low, info.min), min(self.high, info.max)
             bits = jax.random.randint(key, self.shape, int(low), int(min(high, 2**31 - 2)) + 1)
             return bits.astype(self.dtype)
@@ -73,7 +74,7 @@ class Symbolic:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Dict:
-    """Named spaces; its values are plain dicts. Iteration order is the sorted order of the names."""
+    """Named spaces; its values are plain dicts. Iteration goes by the sorted names."""
 
     items: tuple[tuple[str, Space], ...]
 
@@ -102,7 +103,7 @@ Space = Discrete | Box | Symbolic | Dict
 
 
 def contains(space: Space, value: Any) -> bool:
-    """Whether a concrete value (one, or a leading batch of them) lies in `space`, dtype included."""
+    """Whether a concrete value (one, or a batch of them) lies in `space`, dtype included."""
     if isinstance(space, Dict):
         return (
             isinstance(value, Mapping)
@@ -110,7 +111,10 @@ def contains(space: Space, value: Any) -> bool:
             and all(contains(s, value[name]) for name, s in space.items)
         )
     array = jnp.asarray(value)
-    if str(array.dtype) != space.dtype or array.shape[array.ndim - len(space.shape) :] != space.shape:
+    if (
+        str(array.dtype) != space.dtype
+        or array.shape[array.ndim - len(space.shape) :] != space.shape
+    ):
         return False
     if isinstance(space, Discrete):
         return bool(jnp.all((array >= 0) & (array < space.num)))

@@ -18,6 +18,9 @@ PyTree: TypeAlias = Any
 Metrics: TypeAlias = dict[str, jax.Array]
 
 
+NOTHING = Dict()
+
+
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:
     """What a method may know of an environment before it runs: shapes, dtypes, spaces; no arrays.
@@ -27,10 +30,11 @@ class EnvSpec:
         observation: space of one observation.
         action: space of one action.
         max_steps: an episode is truncated (or terminated) after at most this many steps; 0: never.
-        stochastic: whether `step` uses its key. The loop passes one unchanging key where it is False.
+        stochastic: whether `step` uses its key. Where False the loop passes the same key always.
         privileged: names and spaces of `Environment.privileged(state)`. By convention "position" is
             a `Discrete` index of where the agent is, "state" an integer `Box` that identifies the
-            whole state (two states are equal iff these are), "carrying" a `Discrete` for what is held.
+            whole state (two states are equal iff these are), "carrying" a `Discrete` for what is
+            held.
     """
 
     name: str
@@ -38,7 +42,7 @@ class EnvSpec:
     action: Space
     max_steps: int
     stochastic: bool = False
-    privileged: Dict = Dict()
+    privileged: Dict = NOTHING
 
 
 class RunSpec(NamedTuple):
@@ -117,7 +121,7 @@ class Environment(Protocol):
         ...
 
     def sample_level(self, key: Key) -> PyTree:
-        """Draws a level: a fixed-shape pytree of arrays, with all that is random about the start."""
+        """Draws a level: a fixed-shape pytree of arrays with all that is random of the start."""
         ...
 
     def reset_to_level(self, key: Key, level: PyTree) -> tuple[PyTree, PyTree]:
@@ -142,7 +146,7 @@ class Bonus(Protocol):
         ...
 
     def init(self, key: Key, spec: RunSpec) -> PyTree:
-        """The state before the first step. Raises ConfigError if the environment cannot carry it."""
+        """The state before the first step. Raises ConfigError if it cannot work there."""
         ...
 
     def reward(self, state: PyTree, traj: Trajectory) -> tuple[PyTree, jax.Array]:

@@ -41,18 +41,21 @@ class Config:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.num_levels < 0:
-            raise ConfigError(f"num_levels is {self.num_levels}: give a positive number, or 0 for auto")
+            raise ConfigError(
+                f"num_levels is {self.num_levels}: give a positive number, or 0 for auto"
+            )
         if self.budget_steps < self.steps_per_update:
             raise ConfigError(
-                f"a budget of {self.budget_steps:,} steps is below one update of num_envs * num_steps"
-                f" = {self.num_envs} * {self.num_steps} = {self.steps_per_update:,} steps:"
-                " raise the budget or lower num_envs or num_steps"
+                f"a budget of {self.budget_steps:,} steps is below one update of num_envs *"
+                f" num_steps = {self.num_envs} * {self.num_steps} = {self.steps_per_update:,}"
+                " steps: raise the budget or lower num_envs or num_steps"
             )
         if self.budget_steps % self.num_envs:
             below = self.budget_steps // self.num_envs * self.num_envs
             raise ConfigError(
-                f"a budget of {self.budget_steps:,} steps cannot be spent exactly by {self.num_envs}"
-                f" envs: the nearest budgets are {below:,} and {below + self.num_envs:,}"
+                f"a budget of {self.budget_steps:,} steps cannot be spent exactly by"
+                f" {self.num_envs} envs: the nearest budgets are {below:,} and"
+                f" {below + self.num_envs:,}"
             )
 
     @property

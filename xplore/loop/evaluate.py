@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ class Evaluation(NamedTuple):
     success: jax.Array
 
 
+_Episodes = tuple[jax.Array, Key, PyTree, PyTree, PyTree, jax.Array, Evaluation]
+
+
 def evaluate(
     env: Environment,
     agent: Agent,
@@ -40,6 +44,12 @@ def evaluate(
     the noise the agent acts with. All episodes run side by side until the last has ended.
 
     Args:
+        env: plays; its own time limit holds.
+        agent: acts as it is.
+        agent_state: what it has learned.
+        level_ids: `parts.levels.held_out_ids` gives ids no training meets.
+        key: consumed.
+        episodes_per_level: E.
         max_steps: episodes are cut here; by default the environment's own limit.
 
     Raises:
@@ -56,11 +66,11 @@ def evaluate(
     zeros = jnp.zeros(num, jnp.float32)
     outcome = Evaluation(zeros, jnp.zeros(num, jnp.int32), jnp.zeros(num, bool))
 
-    def unfinished(loop):  # type: ignore[no-untyped-def]
+    def unfinished(loop: _Episodes) -> jax.Array:
         step, _, _, _, _, alive, _ = loop
         return (step < limit) & jnp.any(alive)
 
-    def one_step(loop):  # type: ignore[no-untyped-def]
+    def one_step(loop: _Episodes) -> _Episodes:
         step, key, carry, state, obs, alive, outcome = loop
         key, key_act, key_env = jax.random.split(key, 3)
         carry, action, _ = agent.act(key_act, agent_state, carry, obs, jnp.full(num, step == 0))
@@ -75,13 +85,13 @@ def evaluate(
         alive = alive & ~(ts.terminated | ts.truncated)
         return step + 1, key, carry, state, obs, alive, outcome
 
-    loop = (0, key, agent.initial_carry(num), state, obs, jnp.ones(num, bool), outcome)
+    loop = (jnp.int32(0), key, agent.initial_carry(num), state, obs, jnp.ones(num, bool), outcome)
     outcome = jax.lax.while_loop(unfinished, one_step, loop)[-1]
     return jax.tree.map(lambda x: x.reshape(-1, episodes_per_level), outcome)
 
 
 @functools.lru_cache(maxsize=32)
-def _over_seeds(env: Environment, agent: Agent, episodes_per_level: int):  # type: ignore[no-untyped-def]
+def _over_seeds(env: Any, agent: Any, episodes_per_level: int) -> Callable[..., Evaluation]:
     def one(state: PyTree, key: Key, ids: jax.Array) -> Evaluation:
         return evaluate(env, agent, state, ids, key=key, episodes_per_level=episodes_per_level)
 
@@ -97,7 +107,8 @@ def evaluate_result(
     greedy: bool = False,
 ) -> Evaluation:
     """Evaluates every seed of a finished run on the same levels: NumPy arrays `[S, L, E]`."""
-    agent = result.config.agent.greedy() if greedy else result.config.agent
+    env: Any = result.config.env
+    agent: Any = result.config.agent.greedy() if greedy else result.config.agent
     keys = jax.random.split(jax.random.key(seed), len(result.seeds))
-    run = _over_seeds(result.config.env, agent, episodes_per_level)
+    run = _over_seeds(env, agent, episodes_per_level)
     return jax.tree.map(np.asarray, run(result.state.agent, keys, jnp.asarray(level_ids)))

@@ -1,7 +1,7 @@
 """A rollout: T steps of N envs, with auto-reset into the levels that a world sampler supplied.
 
-The initial state and observation of every supplied level are computed once, before the rollout; an env
-whose episode ended takes the next one by a gather. So a step costs one observation and no level
+The initial state and observation of every supplied level are computed once, before the rollout; an
+env whose episode ended takes the next one by a gather. So a step costs one observation and no level
 generation, and `Trajectory.next_obs` stays the true successor.
 """
 
@@ -41,7 +41,9 @@ class Lanes(NamedTuple):
     level_id: jax.Array
 
 
-def read_privileged(env: Environment, reads: tuple[str, ...], state: PyTree) -> dict[str, jax.Array]:
+def read_privileged(
+    env: Environment, reads: tuple[str, ...], state: PyTree
+) -> dict[str, jax.Array]:
     """The entries `reads` of `env.privileged(state)`."""
     if not reads:
         return {}
@@ -76,7 +78,7 @@ class _Loop(NamedTuple):
     carry: PyTree
     lanes: Lanes
     ended: jax.Array
-    index: jax.Array
+    start: jax.Array
     used: jax.Array
 
 
@@ -95,10 +97,14 @@ def rollout(
 
     Args:
         key: consumed.
+        env: stepped under `vmap`.
+        agent: acts.
+        agent_state: of the agent; does not change in a rollout.
         reads: names of privileged information to record.
         carry: the agent's recurrent state, `[N, ...]`.
         lanes: where the envs stand, `[N, ...]`.
         starts: initial states to reset into, in order, `[n, ...]`; reused in turn past the n-th.
+        num_steps: T.
 
     Returns:
         `(carry, lanes, traj [T, N, ...], metrics)`; the metrics say how many resets there were and
@@ -112,7 +118,7 @@ def rollout(
     # A key per env and step costs more than a grid step: only where the dynamics draw from it.
     step_keys = jax.random.split(key_env, num_steps) if stochastic else None
 
-    def one_step(loop: _Loop, keys: tuple[Key, Key | None]):  # type: ignore[no-untyped-def]
+    def one_step(loop: _Loop, keys: tuple[Key, Key | None]) -> tuple[_Loop, Trajectory]:
         lanes = _enter(loop, starts)
         key_act, key_step = keys
         carry, action, extras = agent.act(key_act, agent_state, loop.carry, lanes.obs, lanes.first)
@@ -163,7 +169,7 @@ def rollout(
 
 def _enter(loop: _Loop, starts: Lanes) -> Lanes:
     """Puts the envs whose episode ended at the start of their next level."""
-    return select(loop.ended, jax.tree.map(lambda x: x[loop.index], starts), loop.lanes)
+    return select(loop.ended, jax.tree.map(lambda x: x[loop.start], starts), loop.lanes)
 
 
 class EpisodeSums(NamedTuple):
@@ -189,9 +195,9 @@ def episode_metrics(
     """
     ended = traj.terminated | traj.truncated
 
-    def one_step(  # type: ignore[no-untyped-def]
+    def one_step(
         sums: EpisodeSums, step: tuple[jax.Array, jax.Array, jax.Array]
-    ):
+    ) -> tuple[EpisodeSums, EpisodeSums]:
         reward, intrinsic, ended = step
         sums = EpisodeSums(sums.reward + reward, sums.intrinsic + intrinsic, sums.length + 1.0)
         return jax.tree.map(lambda x: jnp.where(ended, 0.0, x), sums), sums

@@ -120,7 +120,7 @@ class Session:
         """Takes the metrics `[length, S]` of a chunk that took `seconds`.
 
         Raises:
-            DivergedError: a loss of the agent or the bonus is NaN or infinite; nothing is kept of it.
+            DivergedError: a metric of agent or bonus is NaN or infinite; the chunk is dropped.
         """
         self._check_finite(history)
         length = len(next(iter(history.values())))
@@ -180,4 +180,3 @@ class Session:
 
 
 ProgressCallback = Callable[[Progress], None]
-

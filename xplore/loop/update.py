@@ -1,4 +1,4 @@
-"""The pure heart of the loop: `make_train(config)` gives `init` and `update`, jit- and vmap-able."""
+"""The pure heart of the loop: `make_train(config)` gives `init` and `update`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
 
 
 class Train(NamedTuple):
-    """`init(key) -> TrainState` and `update(TrainState) -> (TrainState, metrics)`: pure functions."""
+    """`init(key) -> TrainState` and `update(TrainState) -> (TrainState, metrics)`, both pure."""
 
     init: Callable[[Key], TrainState]
     update: Callable[[TrainState], tuple[TrainState, Metrics]]

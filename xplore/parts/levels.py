@@ -12,8 +12,8 @@ _MASK = HELD_OUT_BIT - 1
 
 
 def _permute31(x: jax.Array, seed: jax.Array) -> jax.Array:
-    # A bijection of 31-bit integers for every seed (odd multipliers and xor-shifts are invertible), so
-    # that the ids of one seed are distinct, not just probably so.
+    # A bijection of 31-bit integers for every seed (odd multipliers and xor-shifts are invertible):
+    # the ids of one seed are distinct, not just probably so.
     for shift, multiplier in ((15, 0x2C1B3C6D), (12, 0x297A2D39), (15, 0x7FEB352D)):
         x = (x + seed) & _MASK
         x = x ^ (x >> shift)

@@ -20,13 +20,19 @@ def gae(
     """Generalised advantage estimates `[T, N]`.
 
     delta_t = r_t + discount (1 - terminated_t) v(s_{t+1}) - v(s_t);
-    A_t = delta_t + discount * trace * (1 - ended_t) A_{t+1}. A time limit bootstraps from the true successor.
+    A_t = delta_t + discount * trace * (1 - ended_t) A_{t+1}. A time limit bootstraps from the true
+    successor.
 
     Args:
-        reward, value, next_value: `[T, N]`; `next_value[t]` is the value of the true successor.
-        terminated, truncated: bool `[T, N]`.
-        episodic: if False the stream goes on over episode ends, as RND's intrinsic return does; then
-            `next_value[t]` must be the value of what is seen next, the new episode's start.
+        reward: `[T, N]`.
+        value: `[T, N]`, of the observations acted on.
+        next_value: `[T, N]`, of their true successors.
+        terminated: bool `[T, N]`.
+        truncated: bool `[T, N]`.
+        discount: gamma.
+        trace: lambda.
+        episodic: if False the stream goes on over episode ends, as RND's intrinsic return does;
+            then `next_value[t]` must be the value of what is seen next, the new episode's start.
 
     Reference: Schulman et al. (2016), arXiv:1506.02438.
     """
@@ -36,7 +42,9 @@ def gae(
         alive = linked = jnp.ones_like(reward)
     delta = reward + discount * alive * next_value - value
 
-    def one_step(advantage: jax.Array, step: tuple[jax.Array, jax.Array]):  # type: ignore[no-untyped-def]
+    def one_step(
+        advantage: jax.Array, step: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
         delta, linked = step
         advantage = delta + discount * trace * linked * advantage
         return advantage, advantage

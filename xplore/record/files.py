@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from xplore.contracts.errors import ResultsError
-
-try:
-    import fcntl
-except ImportError:  # a system without advisory locks: `link_new` still never overwrites
-    fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = ".xplore-*.tmp"
 
@@ -56,9 +52,11 @@ def locked(folder: Path) -> Iterator[bool]:
     The lock is on the folder itself, and the system drops it when the process dies, `kill -9`
     included, so that nothing is left over to clear by hand.
     """
-    if fcntl is None:
+    if sys.platform == "win32":  # no such locks, but `_link_new` still never overwrites
         yield False
         return
+    import fcntl
+
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

@@ -1,4 +1,4 @@
-"""Figures: learning curves, performance profiles, aggregates. The same rows draw the same pixels."""
+"""Figures: learning curves, performance profiles, aggregates; the same from the same rows."""
 
 from __future__ import annotations
 
@@ -147,9 +147,6 @@ def performance_profiles(summary: Summary, *, reps: int = 2000, seed: int = 0) -
     """The fraction of runs over all tasks with a score above each threshold, with 95% bands.
 
     Methods with a task missing are left out: theirs would be a profile of something else.
-
-    Raises:
-        ResultsError: no method has all tasks.
     """
     thresholds = np.linspace(0.0, 1.0, 201)
     methods = _complete(summary)
@@ -168,6 +165,8 @@ def performance_profiles(summary: Summary, *, reps: int = 2000, seed: int = 0) -
             panel.fill_between(
                 thresholds, low, high, step="post", color=look["color"], alpha=0.15, linewidth=0
             )
+        if not any(methods):
+            _say_incomplete(panel, summary)
         panel.set_xlim(0.0, 1.0)
         panel.set_ylim(-0.02, 1.02)
         panel.set_xlabel(r"normalised score $\tau$ (0 random, 1 optimal)")
@@ -180,16 +179,18 @@ def performance_profiles(summary: Summary, *, reps: int = 2000, seed: int = 0) -
 def aggregate_intervals(summary: Summary) -> Figure:
     """Interquartile mean, optimality gap and fraction solved of each method, with intervals.
 
-    Raises:
-        ResultsError: no method has all tasks.
+    Methods with a task missing are named without numbers.
     """
-    _complete(summary)
+    whole = _complete(summary)
     shown = [
         ("IQM", [m.iqm for m in summary.methods], "higher is better"),
         ("optimality gap", [m.gap for m in summary.methods], "lower is better"),
     ]
     if any(m.asked for m in summary.methods):
-        solved = [m.solved_fraction for m in summary.methods]
+        solved = [
+            m.solved_fraction if w else (math.nan, math.nan, math.nan)
+            for m, w in zip(summary.methods, whole, strict=True)
+        ]
         shown.append(("fraction solved", solved, "higher is better"))
     labels = [m.method.label for m in summary.methods]
     places = np.arange(len(labels))
@@ -207,6 +208,8 @@ def aggregate_intervals(summary: Summary) -> Figure:
             panel.grid(axis="y", visible=False)
             panel.tick_params(axis="y", length=0)
             panel.spines["left"].set_visible(False)
+        if not any(whole):
+            _say_incomplete(panels[0], summary)
         panels[0].set_yticks(places, labels)
         panels[0].set_ylim(len(labels) - 0.5, -0.5)
         figure.suptitle(f"{summary.suite.name}: all tasks", fontsize=10.5)
@@ -282,10 +285,17 @@ def _legend(figure: Figure, methods: Sequence[MethodInfo], *, across: int | None
 
 def _complete(summary: Summary) -> list[MethodInfo | None]:
     """The methods in order, None in the place of one with a task missing."""
-    whole = [m.method if m.num_tasks == len(summary.suite.tasks) else None for m in summary.methods]
-    if not any(whole):
-        raise ResultsError(
-            f"no method has results on all {len(summary.suite.tasks)} tasks of"
-            f" '{summary.suite.name}': finish the suite to compare over tasks"
-        )
-    return whole
+    num = len(summary.suite.tasks)
+    return [m.method if m.num_tasks == num else None for m in summary.methods]
+
+
+def _say_incomplete(panel: Axes, summary: Summary) -> None:
+    panel.text(
+        0.5,
+        0.5,
+        f"no method has all\n{len(summary.suite.tasks)} tasks yet",
+        transform=panel.transAxes,
+        ha="center",
+        va="center",
+        color="#666666",
+    )

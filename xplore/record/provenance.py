@@ -1,4 +1,4 @@
-"""Where a run comes from: the code, the packages and the machine, without any path or name of it."""
+"""Where a run comes from: code, packages and machine, without any path or host name."""
 
 from __future__ import annotations
 

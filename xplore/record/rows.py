@@ -46,6 +46,7 @@ _SCHEMA = pa.schema(
 )
 _VERSION_KEY, _RUN_KEY = b"xplore.schema_version", b"xplore.run_id"
 _RUN_ID = re.compile(r"[A-Za-z0-9_]{4,64}")
+_SLUG = 32  # characters of a label in a file name, which may have 255: five labels and a run_id
 
 
 class ResultsWarning(UserWarning):
@@ -79,7 +80,7 @@ def long_rows(
     1     1        640  eval/return    1.0
 
     Raises:
-        ValueError: values of another shape.
+        ValueError: no metrics, or values of another shape.
     """
     steps = np.asarray(env_steps, np.int64)
     shape = (len(seeds), len(steps))
@@ -100,6 +101,8 @@ def long_rows(
                 }
             )
         )
+    if not parts:
+        raise ValueError("no metrics: rows need at least one")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -111,7 +114,9 @@ def run_path(folder: str | os.PathLike[str], labels: Labels, run_id: str) -> Pat
     """
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r} must be 4 to 64 letters, digits or underscores")
-    slugs = [re.sub(r"[^A-Za-z0-9.=_-]+", "-", part)[:40] for part in dataclasses.astuple(labels)]
+    slugs = [
+        re.sub(r"[^A-Za-z0-9.=_-]+", "-", part)[:_SLUG] for part in dataclasses.astuple(labels)
+    ]
     # The prefix keeps a label that starts with a dot from hiding the file.
     return Path(folder) / ("run-" + "--".join([*slugs, run_id]) + ".parquet")
 
@@ -210,13 +215,13 @@ def _arrow_table(labels: Labels, frame: pd.DataFrame, run_id: str) -> pa.Table:
 
 
 def _write_parquet(table: pa.Table, stream: Any) -> None:
-    pq.write_table(
-        table,
-        stream,
-        compression="zstd",
-        use_dictionary=[*LABELS, "metric", "seed", "env_steps"],
-        use_byte_stream_split=["value"],
-    )
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "use_dictionary": [*LABELS, "metric", "seed", "env_steps"],
+        "use_byte_stream_split": ["value"],
+        "write_page_checksum": True,  # a flipped bit in a number would otherwise go unseen
+    }
+    pq.write_table(table, stream, **options)
 
 
 def _warn(problem: str) -> None:
@@ -309,7 +314,10 @@ def _read_parquet(path: Path, on_problem: Callable[[str], None]) -> pa.Table | N
     try:
         # Opened here: pyarrow would also read a folder of that name, or guess at partitions.
         with path.open("rb") as stream:
-            table = pq.ParquetFile(stream, read_dictionary=[*LABELS, "metric"]).read()
+            source = pq.ParquetFile(
+                stream, read_dictionary=[*LABELS, "metric"], page_checksum_verification=True
+            )
+            table = source.read()
     except (OSError, pa.ArrowException) as error:
         on_problem(
             f"skipped '{path}', which is not a complete Parquet file ({_reason(error)});"
@@ -322,13 +330,13 @@ def _read_parquet(path: Path, on_problem: Callable[[str], None]) -> pa.Table | N
         return None
     if version != str(SCHEMA_VERSION).encode():
         raise ResultsError(
-            f"'{path}' has rows of schema {version.decode()}, and this xplore reads schema"
-            f" {SCHEMA_VERSION}: use the version that wrote it, or another folder"
+            f"'{path}' has rows of schema {version.decode(errors='replace')}, and this xplore reads"
+            f" schema {SCHEMA_VERSION}: use the version that wrote it, or another folder"
         )
     try:
         # Cast over `select`: names and types must be ours, whatever the writer's defaults were.
         return table.select(list(COLUMNS)).cast(_SCHEMA)
-    except (KeyError, pa.ArrowException) as error:
+    except (KeyError, ValueError, pa.ArrowException) as error:
         on_problem(f"skipped '{path}', whose columns are not those of a run ({_reason(error)})")
         return None
 

@@ -4,7 +4,9 @@ Scores come as *strata*: a sequence with one array `[..., R_k]` per task, its ru
 (tasks may differ in their number of runs; for a matrix of runs x tasks give `list(matrix.T)`).
 Leading axes are batched over, which is how a thousand resamples are one call.
 
-Reference: Agarwal et al. (2021), Deep RL at the Edge of the Statistical Precipice, arXiv:2108.13264.
+Reference: Agarwal et al. (2021), Deep RL at the Edge of the Statistical Precipice,
+arXiv:2108.13264.
+
 Written anew rather than imported because the package of that paper draws its resamples from
 NumPy's global state, whatever seed it is given.
 """
@@ -43,10 +45,10 @@ def normalised_score(
     Raises:
         ValueError: `high` is not above `low`.
     """
-    span = np.asarray(high, np.float64) - np.asarray(low, np.float64)
-    if not np.all(span > 0):
-        raise ValueError(f"the optimal score {high} must be above the random score {low}")
-    scaled = (np.asarray(score, np.float64) - low) / span
+    bottom, top = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    if not np.all(top > bottom):
+        raise ValueError(f"the optimal score {top} must be above the random score {bottom}")
+    scaled = (np.asarray(score, np.float64) - bottom) / (top - bottom)
     return np.clip(scaled, 0.0, 1.0) if clip else scaled
 
 

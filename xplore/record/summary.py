@@ -224,8 +224,15 @@ def summarise(
         seed: of the bootstrap.
 
     Raises:
-        ResultsError: no rows of this suite's tasks, or two runs with the same seed.
+        ResultsError: no scores of this suite's tasks, two runs with the same seed, or a task whose
+            optimal score is not above its random one.
     """
+    for task in suite.tasks:
+        if not task.high > task.low:
+            raise ResultsError(
+                f"task {task.task}: the optimal score {task.high} must be above the random score"
+                f" {task.low}"
+            )
     known = rows[rows["task"].isin([t.task for t in suite.tasks])]
     if known.empty:
         raise ResultsError(
@@ -239,6 +246,12 @@ def summarise(
         for method in suite.methods
         if (score := _task_score(known, task, method, reps, seed)) is not None
     ]
+    if not scores:
+        metrics = ", ".join(sorted({t.metric for t in suite.tasks}))
+        raise ResultsError(
+            f"no scores of suite '{suite.name}' among {len(known)} rows of its tasks: they need the"
+            f" metric {metrics} of at least one of its methods"
+        )
     by_method = {m: [s for s in scores if s.method == m] for m in suite.methods}
     baseline = by_method[suite.methods[0]]
     reads = [_privileged(known, m, sidecars) for m in suite.methods]
@@ -258,13 +271,10 @@ def _task_score(
     rows: pd.DataFrame, task: TaskInfo, method: MethodInfo, reps: int, seed: int
 ) -> TaskScore | None:
     mine = rows_of(rows, task, method)
-    scores = _final(mine, task.metric)
+    by_seed = _final(mine, task.metric)
+    scores = np.asarray(by_seed, np.float64)
     if not scores.size:
         return None
-    try:
-        normalised = stats.normalised_score(scores, task.low, task.high)
-    except ValueError as error:
-        raise ResultsError(f"task {task.task}: {error}") from error
     generator = generator_for(seed, "task", task.task, *dataclasses.astuple(method)[1:])
     interval = stats.bootstrap_interval(stats.iqm, [scores], generator=generator, reps=reps)
     budget = int(mine["env_steps"].max())
@@ -272,15 +282,16 @@ def _task_score(
     if task.solved_at is not None:
         final, during = task.solving
         outcome = _final(mine, final)
-        if outcome.size:
-            solved = int((outcome >= task.solved_at).sum())
-            fraction = (solved / outcome.size, *stats.wilson_interval(solved, outcome.size))
+        if len(outcome):
+            # Of the seeds that have a score: one without an outcome has not solved the task.
+            solved = int((outcome.reindex(by_seed.index) >= task.solved_at).sum())
+            fraction = (solved / scores.size, *stats.wilson_interval(solved, scores.size))
         median, average = _time_to_solve(mine, during, task.solved_at, budget)
     return TaskScore(
         task=task,
         method=method,
         scores=scores,
-        normalised=normalised,
+        normalised=stats.normalised_score(scores, task.low, task.high),
         iqm=(float(stats.iqm([scores])), float(interval.low), float(interval.high)),
         solved=solved,
         solved_fraction=fraction,
@@ -290,11 +301,11 @@ def _task_score(
     )
 
 
-def _final(rows: pd.DataFrame, metric: str) -> Array:
-    """The last value of each seed, `[R]`, those that are numbers."""
+def _final(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
+    """The last value of each seed that is a number, by seed."""
     measured = rows[(rows["metric"] == metric) & rows["value"].notna()]
     last = measured.sort_values("env_steps").groupby("seed")["value"].last()
-    return last.sort_index().to_numpy(np.float64)
+    return last.sort_index()
 
 
 def _time_to_solve(

@@ -102,6 +102,6 @@ def first_reached(
     enough = np.cumsum(~np.isnan(values), axis=-1) >= needed
     # Sums of floats: a mean of ones must reach a threshold of one.
     reached = enough & (smooth >= threshold - 1e-9 * max(1.0, abs(threshold)))
-    solved = reached.any(axis=-1)
+    solved = np.asarray(reached.any(axis=-1))
     times = np.where(solved, steps[reached.argmax(axis=-1)], steps[-1])
-    return times, solved
+    return np.asarray(times, np.float64), solved

@@ -152,7 +152,7 @@ def method_table(summary: Summary) -> Table:
     notes = [
         f"Scores from 0 (random) to 1 (optimal) over {len(summary.suite.tasks)} tasks and"
         f" {_seeds(summary)} seeds, [95% interval].",
-        "Budget to solve: the mean fraction of the budget before a seed solves, 1 if it never does.",
+        "Budget to solve: mean fraction of the budget before a seed solves, 1 if it never does.",
     ]
     if told:
         notes.append("Reads: what a method is given that a plain agent is not.")
@@ -181,7 +181,13 @@ def _wide(summary: Summary) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
         rows.append((Cell(task.name), *cells))
     best = _undominated([m.iqm for m in summary.methods])
     overall = [
-        Cell(" ".join(filter(None, [_interval(m.iqm, 2), _solved_count(m)])), bold)
+        # With a task missing, its count would be one of something else.
+        Cell(
+            _NOTHING
+            if math.isnan(m.iqm[0])
+            else f"{_interval(m.iqm, 2)} {_solved_count(m)}".strip(),
+            bold,
+        )
         for m, bold in zip(summary.methods, best, strict=True)
     ]
     rows.append((Cell("All tasks"), *overall))
@@ -200,14 +206,14 @@ def _long(summary: Summary) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
             rows.append((Cell(task.name), Cell(method.label), *cells))
     best = _undominated([m.iqm for m in summary.methods])
     for m, bold in zip(summary.methods, best, strict=True):
-        score = Cell(_interval(m.iqm, 2), bold)
+        overall = Cell(_interval(m.iqm, 2), bold)
         solved = Cell(_solved_count(m) or _NOTHING)
-        rows.append((Cell("All tasks"), Cell(m.method.label), score, solved, Cell(_NOTHING)))
+        rows.append((Cell("All tasks"), Cell(m.method.label), overall, solved, Cell(_NOTHING)))
     return ("task", "method", "score", "solved", "median steps"), rows
 
 
 def _best(task: TaskInfo, scores: Sequence[TaskScore | None]) -> list[bool]:
-    estimates = [s.iqm if s else (math.nan,) * 3 for s in scores]
+    estimates = [s.iqm if s else (math.nan, math.nan, math.nan) for s in scores]
     return _undominated(estimates, _decimals(task))
 
 
