@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,11 @@ def test_commands_have_the_options_they_are_shown_with(page, monkeypatch, capsys
 def _run(source: str) -> dict[str, Any]:
     for given, small in SMALL.items():
         source = source.replace(given, small)
-    scope: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(source, "README.md", "exec", dont_inherit=True), scope)
-    return scope
+    # A module of its own, so that the classes in it can be found again from their JSON.
+    module = types.ModuleType("readme_example")
+    sys.modules[module.__name__] = module
+    exec(compile(source, "README.md", "exec", dont_inherit=True), vars(module))
+    return vars(module)
 
 
 def test_readme_example_of_a_bonus(capsys):

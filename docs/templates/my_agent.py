@@ -48,7 +48,8 @@ class MyAgent:
     ) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
         k_explore, k_uniform, k_ties = jax.random.split(key, 3)
         q = features(state.space, obs) @ state.weights  # [N, A]
-        ties = jax.random.uniform(k_ties, q.shape, maxval=1e-6)
+        # Ties go at random, but for the greedy agent, which acts without noise.
+        ties = jax.random.uniform(k_ties, q.shape) * jnp.where(self.epsilon > 0, 1e-6, 0.0)
         uniform = jax.random.randint(k_uniform, first.shape, 0, q.shape[-1])
         explore = jax.random.bernoulli(k_explore, self.epsilon, first.shape)
         action = jnp.where(explore, uniform, jnp.argmax(q + ties, axis=-1))
