@@ -1,8 +1,8 @@
 """Writes the installed versions as a pip constraints file: `python docs/constraints.py FILE`.
 
 Every distribution of the running interpreter counts, except xplore itself and pip, which installs
-the others. What FILE names and is not installed here, such as the libraries of an accelerator, stays
-as it was.
+the others. What FILE names and is not installed here, such as the libraries of an accelerator,
+stays as it was.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def _template(name: str) -> str:
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(DOCS))
-    import generate
+    import generate  # pyright: ignore[reportMissingImports]
 
     return generate
 

@@ -14,8 +14,8 @@ def orthogonal(scale: float = math.sqrt(2.0)) -> Callable[..., jax.Array]:
     """Weights `[..., D_out]` whose flattened rows or columns are orthogonal, times `scale`.
 
     Gram-Schmidt on a Gaussian matrix, which is uniform over orthogonal matrices. The usual QR
-    factorisation is not used: batches of it (seeds under `vmap`) wait for each other for good in the
-    CPU backend's thread pool when several layers are drawn at once (jaxlib 0.10.2 on two cores).
+    factorisation is not used: batches of it (seeds under `vmap`) wait for each other for ever in
+    the CPU backend's thread pool when several layers are drawn at once (jaxlib 0.10.2, two cores).
 
     Reference: Saxe et al. (2014), arXiv:1312.6120.
 
