@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 
 import xplore
+from xplore.bench import report
+from xplore.benchmarks.speed import table as speed_table
+from xplore.benchmarks.suite import suites
 from xplore.cli.main import main
 from xplore.testing import check_agent, check_bonus, check_env, check_world_sampler
 
@@ -194,3 +198,17 @@ def test_no_page_names_a_machine():
     pages = [*PAGES, DOCS / "update.svg"]
     wrong = re.compile(r"(?<![\w.])/(?:home|work|tmp|root|usr)/|pypi|localhost", re.I)
     assert {p.name: m[0] for p in pages if (m := wrong.search(p.read_text()))} == {}
+
+
+def test_stored_tables_are_what_the_rows_say():
+    folder = ROOT / "results" / "quick"
+    made = report(suites()["quick"], folder, on_problem=pytest.fail)
+    text = "\n".join(table.to_markdown() for table in (made.tasks, made.methods))
+    assert text == (folder / "table.md").read_text()
+    assert text.strip() in (ROOT / "README.md").read_text()
+
+
+def test_stored_speed_table_is_what_was_measured():
+    folder = ROOT / "results" / "speed"
+    measured = json.loads((folder / "speed.json").read_text())
+    assert speed_table(measured) == (folder / "table.md").read_text()

@@ -16,6 +16,7 @@ from xplore.contracts.spaces import Box, Dict, Discrete, Symbolic
 from xplore.contracts.types import EnvSpec, RunSpec, Trajectory
 from xplore.loop.config import Config
 from xplore.loop.train import train
+from xplore.parts.levels import held_out_ids
 
 PROBES = (
     "Probe-Constant-v0",
@@ -179,15 +180,28 @@ def test_cnn_gradient_does_not_fall_off_a_cliff_inside_a_scan():
     assert seconds(repeated) / 4 < 5 * seconds(gradient)
 
 
+def _held_out(env, budget, seeds, num_envs=64, **agent):
+    """Returns and success of PPO without a bonus on levels it was not trained on."""
+    config = Config(
+        xplore.make(env),
+        xplore.make_agent("ppo", **agent),
+        xplore.make_bonus("none"),
+        xplore.make_world_sampler("fresh"),
+        budget_steps=budget,
+        num_envs=num_envs,
+        num_steps=64,
+    )
+    return xplore.evaluate_result(train(config, seeds=seeds), held_out_ids(0, 128))
+
+
 @pytest.mark.slow
 def test_cartpole_is_solved():
-    config = Config(
-        xplore.make("gymnax/CartPole-v1"), xplore.make_agent("ppo"), xplore.make_bonus("none"),
-        xplore.make_world_sampler("fresh"), budget_steps=299_008, num_envs=16, num_steps=128,
-    )  # fmt: skip
-    from xplore.loop.evaluate import evaluate_result
-    from xplore.parts.levels import held_out_ids
-
-    result = train(config, seeds=3)
-    found = evaluate_result(result, held_out_ids(0, 64))
+    found = _held_out("gymnax/CartPole-v1", 299_008, seeds=3, num_envs=32)
     assert found.returns.mean() / 500 > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [5, 6])
+def test_doorkey_is_solved(size):
+    found = _held_out(f"MiniGrid-DoorKey-{size}x{size}-v0", 499_712, seeds=3)
+    assert found.success.mean() > 0.9
