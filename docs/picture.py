@@ -11,7 +11,7 @@ COLOURS = {
     "env": ("#eceff1", "#546e7a"),
     "agent": ("#e3ecfb", "#1a56b0"),
     "bonus": ("#fdeedd", "#c05a00"),
-    "data": ("#ffffff", "#9e9e9e"),
+    "data": ("#ffffff", "#616161"),
 }
 
 
@@ -120,8 +120,8 @@ def update_picture() -> str:
             264,
             76,
             "5  Bonus.update",
-            "learns from what it has scored",
-            "never before",
+            "learns from the rollout,",
+            "once it is scored",
         ),
         _box("agent", 348, 320, 264, 76, "6  Agent.update", "learns from Trajectory and r_int"),
         _box("worlds", 24, 320, 264, 76, "7  WorldSampler.update", "learns how the levels went"),
