@@ -6,6 +6,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= quick
+# Rows of `make bench`; the published ones are in results/, so that a fresh clone runs them anew.
+RESULTS ?= runs
 # The first interpreter that really starts and is new enough (a shim may exist and refuse to run).
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -13,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet 
 PYTEST := $(BIN)/python -m pytest
 
 help:
-	@echo "make bench        install into .venv and run the suite 'quick' (SUITE=... for another)"
+	@echo "make bench        install into .venv and run the suite 'quick' (SUITE=... for another, RESULTS=results to publish)"
 	@echo "make test         install into .venv and run the tests (slow ones: make test-slow)"
 	@echo "make check        lint, formatting, types, generated documentation"
 	@echo "make docs         regenerate docs/reference.md, docs/update.svg and the tables in README.md"
@@ -23,7 +25,7 @@ help:
 	@echo "make clean        remove .venv and everything generated that git ignores"
 
 bench: $(VENV)/.installed
-	$(BIN)/xplore bench $(SUITE)
+	$(BIN)/xplore bench $(SUITE) --results $(RESULTS)
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not gpu" $(ARGS)
