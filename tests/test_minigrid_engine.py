@@ -13,9 +13,21 @@ from xplore.contracts import spaces
 from xplore.contracts.component import component, from_json, to_json
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Environment, TimeStep
-from xplore.envs.minigrid import cells, engine
-from xplore.envs.minigrid.engine import DROP, FORWARD, LEFT, PICK_UP, RIGHT, TOGGLE, Level, MiniGrid
+from xplore.envs.minigrid import cells
+from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.layout import level_from_text
+from xplore.envs.minigrid.observation import View
+from xplore.envs.minigrid.task import (
+    DROP,
+    FORWARD,
+    LEFT,
+    PICK_UP,
+    RIGHT,
+    TOGGLE,
+    Level,
+    State,
+    Task,
+)  # fmt: skip
 from xplore.envs.minigrid.upstream import snapshot
 
 KEY = jax.random.key(0)
@@ -24,7 +36,7 @@ SIZE = 6
 
 @final
 @component
-class Drawn:
+class Drawn(Task):
     """Levels of one size that the tests draw."""
 
     size: int = SIZE
@@ -41,11 +53,19 @@ class Drawn:
     def height(self) -> int:
         return self.size
 
+    @property
+    def missions(self) -> tuple[str, ...]:
+        return ("test",)
+
+    @property
+    def max_steps(self) -> int:
+        return 10
+
     def sample_level(self, key: jax.Array) -> Level:
         return level_from_text("######\n#>...#\n#....#\n#....#\n#....#\n######")
 
 
-ENV = MiniGrid(Drawn(), max_steps=10)
+ENV = MiniGrid(Drawn())
 _step = jax.jit(ENV.step)
 
 
@@ -54,7 +74,7 @@ def corridor(row: str) -> Level:
     return level_from_text(f"######\n{row}\n#....#\n#....#\n#....#\n######")
 
 
-def play(level: Level, *actions: int) -> tuple[engine.State, list[TimeStep]]:
+def play(level: Level, *actions: int) -> tuple[State, list[TimeStep]]:
     state, _ = ENV.reset_to_level(KEY, level)
     steps = []
     for action in actions:
@@ -63,14 +83,14 @@ def play(level: Level, *actions: int) -> tuple[engine.State, list[TimeStep]]:
     return state, steps
 
 
-def row_of(state: engine.State) -> list[int]:
+def row_of(state: State) -> list[int]:
     return [int(b) for b in np.asarray(state.grid).reshape(SIZE, SIZE)[1]]
 
 
 def test_it_is_an_environment_and_a_value() -> None:
     assert isinstance(ENV, Environment)
     assert from_json(to_json(MiniGrid(Drawn(8), 5))) == MiniGrid(Drawn(8), 5)
-    assert hash(MiniGrid(Drawn(), 10)) == hash(ENV)
+    assert hash(MiniGrid(Drawn())) == hash(ENV)
     with pytest.raises(ConfigError, match="max_steps"):
         MiniGrid(Drawn(), 0)
 
@@ -151,7 +171,7 @@ def test_the_view_ends_at_walls_and_shows_what_is_carried() -> None:
     assert view[:, :5].reshape(-1, 3).tolist() == [unseen] * 35
     state, steps = play(corridor("#>K..#"), PICK_UP)
     assert np.asarray(steps[0].obs)[3, 6].tolist() == [5, cells.YELLOW, 0]
-    through = MiniGrid(Drawn(), 10, see_through_walls=True)
+    through = MiniGrid(Drawn(), view=View(see_through_walls=True))
     assert (np.asarray(through.reset_to_level(KEY, level)[1])[..., 0] > 0).all()
     space = ENV.spec().observation
     assert isinstance(space, spaces.Symbolic)

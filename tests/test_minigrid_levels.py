@@ -25,7 +25,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import list_envs, make
 from xplore.envs.minigrid import cells, layout
 from xplore.envs.minigrid.engine import Level, MiniGrid
-from xplore.envs.minigrid.multiroom import MultiRoomLevels
+from xplore.envs.minigrid.multiroom import MultiRoom
 from xplore.envs.minigrid.upstream import grid_from_minigrid, level_from_minigrid
 from xplore.parts.levels import levels_from_ids
 
@@ -87,9 +87,9 @@ def test_ids_are_upstreams_to_the_letter() -> None:
 @pytest.mark.parametrize("id", upstream_ids())
 def test_sizes_and_limits_are_upstreams(id: str) -> None:
     theirs, ours = upstream_env(id), our_env(id)
-    assert (ours.generator.width, ours.generator.height) == (theirs.width, theirs.height)
-    assert ours.max_steps == theirs.max_steps
-    assert ours.see_through_walls == theirs.see_through_walls
+    assert (ours.task.width, ours.task.height) == (theirs.width, theirs.height)
+    assert ours.time_limit == theirs.max_steps
+    assert ours.task.see_through_walls == theirs.see_through_walls
 
 
 def test_a_level_that_is_not_random_is_upstreams() -> None:
@@ -106,7 +106,7 @@ def first_of(mask: Array) -> Array:
 
 def features(levels: Level, width: int) -> dict[str, Array]:
     """Integers that say what a level looks like, `[n]` each; positions in coarse blocks if many."""
-    grid, agent, direction = (np.asarray(x) for x in levels)
+    grid, agent, direction = (np.asarray(x) for x in levels[:3])
     kind = grid >> 3
     block = 1 if width <= 8 else 4
 
@@ -158,7 +158,7 @@ def homogeneity(a: Array, b: Array) -> float:
 
 @pytest.mark.parametrize("id", RANDOM_IDS)
 def test_levels_are_distributed_as_upstreams(id: str) -> None:
-    width = our_env(id).generator.width
+    width = our_env(id).task.width
     ours, theirs = features(our_levels(id), width), features(their_levels(id), width)
     p_values = {name: homogeneity(ours[name], theirs[name]) for name in ours}
     unlike = {name: p for name, p in p_values.items() if p < ERROR_RATE}
@@ -198,8 +198,8 @@ def distances(passable: Array, starts: Array, width: int) -> Array:
 
 @pytest.mark.parametrize("id", RANDOM_IDS)
 def test_every_level_is_well_formed_and_can_be_solved(id: str) -> None:
-    width = our_env(id).generator.width
-    grid, agent, direction = (np.asarray(x)[:2000] for x in our_levels(id))
+    width = our_env(id).task.width
+    grid, agent, direction = (np.asarray(x)[:2000] for x in our_levels(id)[:3])
     kind = grid >> 3
     rows = np.arange(len(grid))
     assert (grid[rows, agent] == cells.NOTHING).all()
@@ -219,7 +219,7 @@ def test_every_level_is_well_formed_and_can_be_solved(id: str) -> None:
 @pytest.mark.parametrize(("id", "num_rooms"), [("N2-S4-v0", 2), ("N4-S5-v1", 4), ("N6-v0", 6)])
 def test_doors_in_a_row_differ_in_colour(id: str, num_rooms: int) -> None:
     levels = our_levels(f"MiniGrid-MultiRoom-{id}")
-    grid, agent, _ = (np.asarray(x)[:500] for x in levels)
+    grid, agent, _ = (np.asarray(x)[:500] for x in levels[:3])
     from_start = distances(grid >> 3 != cells.WALL, agent, 25)
     is_door = grid >> 3 == cells.CLOSED_DOOR
     assert (is_door.sum(1) == num_rooms - 1).all()
@@ -250,6 +250,6 @@ def test_sizes_that_cannot_be_are_refused() -> None:
 
 
 def test_a_chain_that_cannot_be_placed_ends_all_the_same() -> None:
-    crowded = MultiRoomLevels(num_rooms=9, max_room_size=8, size=9)
+    crowded = MultiRoom(num_rooms=9, max_room_size=8, size=9)
     level = jax.jit(crowded.sample_level)(jax.random.key(0))
     assert int((level.grid == cells.GREEN_GOAL).sum()) == 1

@@ -69,7 +69,8 @@ GREY_WALL: Final = cell(WALL, GREY)
 GREEN_GOAL: Final = cell(GOAL, GREEN)
 
 
-def _content(box: int) -> int:
+def content(box: int) -> int:
+    """The byte of what a filled box holds."""
     return cell(BALL if box >> 6 & 1 else KEY, box >> 3 & 7)
 
 
@@ -85,7 +86,7 @@ def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         toggled[cell(BOX, colour)] = NOTHING
     for box in range(1 << 7, 1 << 8):
         upstream[box] = _BOX_OBJECT, box & 7, 0
-        toggled[box] = _content(box)
+        toggled[box] = content(box)
     return upstream, toggled
 
 

@@ -12,12 +12,14 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
 from xplore.contracts.types import Key
 from xplore.envs.minigrid import cells, layout
-from xplore.envs.minigrid.engine import Level, MiniGrid
+from xplore.envs.minigrid.engine import MiniGrid
+from xplore.envs.minigrid.observation import View
+from xplore.envs.minigrid.task import Level, Task
 
 
 @final
 @component
-class DoorKeyLevels:
+class DoorKey(Task):
     """A wall with a locked door between the agent with the key and the goal in the corner.
 
     Attributes:
@@ -41,6 +43,14 @@ class DoorKeyLevels:
     @property
     def height(self) -> int:
         return self.size
+
+    @property
+    def missions(self) -> tuple[str, ...]:
+        return ("use the key to open the door and then get to the goal",)
+
+    @property
+    def max_steps(self) -> int:
+        return 10 * self.size**2
 
     def sample_level(self, key: Key) -> Level:
         bits = jax.random.bits(key, (5,), jnp.uint32)
@@ -72,7 +82,7 @@ class DoorKeyLevels:
 @register_env("MiniGrid-DoorKey-6x6-v0", size=6)
 @register_env("MiniGrid-DoorKey-8x8-v0", size=8)
 @register_env("MiniGrid-DoorKey-16x16-v0", size=16)
-def door_key(size: int = 8, max_steps: int | None = None) -> MiniGrid:
+def door_key(size: int = 8, max_steps: int | None = None, view: View = View()) -> MiniGrid:
     """A key, a locked door and the goal behind it.
 
     *What it tests*: a chain of things that must be done in order for a single reward at its end:
@@ -90,4 +100,4 @@ def door_key(size: int = 8, max_steps: int | None = None) -> MiniGrid:
 
     Deviations from the original: none but those of `MiniGrid`.
     """
-    return MiniGrid(DoorKeyLevels(size), max_steps or 10 * size**2)
+    return MiniGrid(DoorKey(size), max_steps, view)

@@ -12,12 +12,14 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
 from xplore.contracts.types import Key
 from xplore.envs.minigrid import cells, layout
-from xplore.envs.minigrid.engine import Level, MiniGrid
+from xplore.envs.minigrid.engine import MiniGrid
+from xplore.envs.minigrid.observation import View
+from xplore.envs.minigrid.task import Level, Task
 
 
 @final
 @component
-class EmptyLevels:
+class Empty(Task):
     """A room with its goal in the far corner; the agent starts opposite to it or anywhere.
 
     Attributes:
@@ -45,6 +47,18 @@ class EmptyLevels:
     def height(self) -> int:
         return self.size
 
+    @property
+    def see_through_walls(self) -> bool:
+        return True
+
+    @property
+    def missions(self) -> tuple[str, ...]:
+        return ("get to the green goal square",)
+
+    @property
+    def max_steps(self) -> int:
+        return 4 * self.size**2
+
     def sample_level(self, key: Key) -> Level:
         grid = layout.walled_room(self.size, self.size)
         grid[-2, -2] = cells.GREEN_GOAL
@@ -65,7 +79,12 @@ class EmptyLevels:
 @register_env("MiniGrid-Empty-Random-6x6-v0", size=6, random_start=True)
 @register_env("MiniGrid-Empty-8x8-v0", size=8)
 @register_env("MiniGrid-Empty-16x16-v0", size=16)
-def empty(size: int = 8, random_start: bool = False, max_steps: int | None = None) -> MiniGrid:
+def empty(
+    size: int = 8,
+    random_start: bool = False,
+    max_steps: int | None = None,
+    view: View = View(),
+) -> MiniGrid:
     """An empty room: walk to the goal in the far corner.
 
     *What it tests*: that a method learns at all, and what its bonus costs where none is needed.
@@ -84,4 +103,4 @@ def empty(size: int = 8, random_start: bool = False, max_steps: int | None = Non
     Deviations from the original: none but those of `MiniGrid`; as there, walls do not block the
     view.
     """
-    return MiniGrid(EmptyLevels(size, random_start), max_steps or 4 * size**2, True)
+    return MiniGrid(Empty(size, random_start), max_steps, view)

@@ -13,12 +13,14 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
 from xplore.contracts.types import Key
 from xplore.envs.minigrid import cells, layout
-from xplore.envs.minigrid.engine import Level, MiniGrid
+from xplore.envs.minigrid.engine import MiniGrid
+from xplore.envs.minigrid.observation import View
+from xplore.envs.minigrid.task import Level, Task
 
 
 @final
 @component
-class FourRoomsLevels:
+class FourRooms(Task):
     """Two walls cross in the middle, a gap drawn in each of their four arms.
 
     Agent and goal are anywhere, in a gap too.
@@ -44,6 +46,14 @@ class FourRoomsLevels:
     @property
     def height(self) -> int:
         return self.size
+
+    @property
+    def missions(self) -> tuple[str, ...]:
+        return ("reach the goal",)
+
+    @property
+    def max_steps(self) -> int:
+        return 100
 
     def sample_level(self, key: Key) -> Level:
         bits = jax.random.bits(key, (7,), jnp.uint32)
@@ -71,7 +81,7 @@ class FourRoomsLevels:
 
 
 @register_env("MiniGrid-FourRooms-v0")
-def four_rooms(size: int = 19, max_steps: int = 100) -> MiniGrid:
+def four_rooms(size: int = 19, max_steps: int | None = None, view: View = View()) -> MiniGrid:
     """Four rooms joined by gaps: find the goal, which is in any of them.
 
     *What it tests*: search under a short time limit, and generalisation over levels; a lucky start
@@ -87,4 +97,4 @@ def four_rooms(size: int = 19, max_steps: int = 100) -> MiniGrid:
 
     Deviations from the original: none but those of `MiniGrid`.
     """
-    return MiniGrid(FourRoomsLevels(size), max_steps)
+    return MiniGrid(FourRooms(size), max_steps, view)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xplore.envs.minigrid import cells
-from xplore.envs.minigrid.engine import Level
+from xplore.envs.minigrid.task import Level
 
 _LETTERS = {
     ".": cells.NOTHING,

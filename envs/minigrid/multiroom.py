@@ -12,7 +12,9 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
 from xplore.contracts.types import Key
 from xplore.envs.minigrid import cells, layout
-from xplore.envs.minigrid.engine import Level, MiniGrid
+from xplore.envs.minigrid.engine import MiniGrid
+from xplore.envs.minigrid.observation import View
+from xplore.envs.minigrid.task import Level, Task
 
 _MIN_ROOM_SIZE = 4
 _TRIES_PER_ROOM = 8
@@ -77,7 +79,7 @@ def _mix(x: jax.Array) -> jax.Array:
 
 @final
 @component
-class MultiRoomLevels:
+class MultiRoom(Task):
     """Rooms placed one after the other, each behind a door in a wall of the one before.
 
     A room that does not fit is drawn again, eight times at most for each room after the first; then
@@ -113,6 +115,14 @@ class MultiRoomLevels:
     @property
     def height(self) -> int:
         return self.size
+
+    @property
+    def missions(self) -> tuple[str, ...]:
+        return ("traverse the rooms to get to the goal",)
+
+    @property
+    def max_steps(self) -> int:
+        return 20 * self.num_rooms
 
     def sample_level(self, key: Key) -> Level:
         bits = jax.random.bits(key, (self.num_rooms + 6,), jnp.uint32)
@@ -240,13 +250,15 @@ def _door_colours(bits: jax.Array) -> jax.Array:
 @register_env("MiniGrid-MultiRoom-N4-S5-v1", num_rooms=4, max_room_size=5)
 @register_env("MiniGrid-MultiRoom-N6-v0", num_rooms=6)
 def multi_room(
-    num_rooms: int = 6, max_room_size: int = 10, max_steps: int | None = None
+    num_rooms: int = 6,
+    max_room_size: int = 10,
+    max_steps: int | None = None,
+    view: View = View(),
 ) -> MiniGrid:
     """A chain of rooms with closed doors: walk through them all to the goal in the last.
 
     *What it tests*: deep exploration through bottlenecks under a tight time limit, in levels that
-    never
-    repeat: what is new within the episode matters more than what is new in the whole run.
+    never repeat: what is new within the episode matters more than what is new in the whole run.
 
     *Optimal return*: differs by level; in the mean 0.84 for N2-S4, 0.75 for N4-S5-v0, 0.77 for
     N4-S5-v1, 0.66 for N6.
@@ -260,4 +272,4 @@ def multi_room(
     Deviations from the original: none but those of `MiniGrid`. As upstream, `MultiRoom-N4-S5-v0`
     has six rooms, not four; `-v1` has four.
     """
-    return MiniGrid(MultiRoomLevels(num_rooms, max_room_size), max_steps or 20 * num_rooms)
+    return MiniGrid(MultiRoom(num_rooms, max_room_size), max_steps, view)

@@ -1,10 +1,9 @@
-"""What the agent sees: the 7x7 cells before it, those it has no line of sight to left out.
+"""What the agent sees: the cells before it, those it has no line of sight to left out.
 
 Axis 0 of a view runs from the agent's left to its right, axis 1 from far to near; the agent stands
 in the middle of the nearest row and sees there what it carries. Upstream spreads visibility cell by
-cell: along a row and from it to the next one. A row being 7 cells, what one row does is a function
-of 14 bits (who is visible, who is transparent), kept in a table, so that a view costs seven
-look-ups.
+cell: along a row and from it to the next one. What one row does is a function of two bits per cell
+(who is visible, who is transparent), kept in a table, so that a view costs a look-up per row.
 """
 
 from __future__ import annotations
@@ -17,39 +16,49 @@ import numpy as np
 import numpy.typing as npt
 
 from xplore.envs.minigrid import cells
+from xplore.envs.minigrid.task import State
 
 VIEW_SIZE = 7
-_HALF = VIEW_SIZE // 2
-_ROW_BITS = (1 << VIEW_SIZE) - 1
+MAX_VIEW_SIZE = 9  # its table has 2**18 entries
 
 
 @functools.cache
-def row_table() -> npt.NDArray[np.uint16]:
-    """`[2**14]`: at `transparent << 7 | visible`, bits of a row, `above << 7 | visible after`.
+def row_table(size: int) -> npt.NDArray[np.uint32]:
+    """`[4**size]`: at `transparent << size | visible`, bits of a row, `above << size | visible`.
 
     Upstream's rule: first left to right, then right to left, a visible cell that can be seen
     through makes its neighbour in that direction visible, and both their cells in the row above.
     """
-    index = np.arange(1 << 2 * VIEW_SIZE)
-    visible, transparent = index & _ROW_BITS, index >> VIEW_SIZE
+    index = np.arange(1 << 2 * size)
+    visible, transparent = index & (1 << size) - 1, index >> size
     above = np.zeros_like(index)
-    sweeps = [(i, i + 1) for i in range(VIEW_SIZE - 1)] + [
-        (i, i - 1) for i in range(VIEW_SIZE - 1, 0, -1)
-    ]
+    sweeps = [(i, i + 1) for i in range(size - 1)] + [(i, i - 1) for i in range(size - 1, 0, -1)]
     for here, beside in sweeps:
         spreads = (visible & transparent) >> here & 1
         visible = visible | spreads << beside
         above = above | spreads << here | spreads << beside
-    return (above << VIEW_SIZE | visible).astype(np.uint16)
+    return (above << size | visible).astype(np.uint16 if size < 8 else np.uint32)
 
 
 def crop(
-    grid: jax.Array, size: tuple[int, int], position: jax.Array, direction: jax.Array
+    grid: jax.Array,
+    shape: tuple[int, int],
+    position: jax.Array,
+    direction: jax.Array,
+    size: int = VIEW_SIZE,
 ) -> jax.Array:
-    """The bytes `[7, 7]` of the cells before the agent, as it sees them; walls outside `size`."""
-    width, height = size
-    right = np.arange(-_HALF, _HALF + 1)[:, None]
-    forward = np.arange(VIEW_SIZE - 1, -1, -1)[None, :]
+    """The bytes `[size, size]` before the agent, as it sees them; walls outside the grid.
+
+    Args:
+        grid: uint8 `[height * width]`, a byte for each cell, row by row.
+        shape: `(width, height)`.
+        position: int32 `[]`, index in `grid` of the agent's cell.
+        direction: int32 `[]`, 0 to 3: right, down, left, up.
+        size: side of the view, odd.
+    """
+    width, height = shape
+    right = np.arange(-(size // 2), size // 2 + 1)[:, None]
+    forward = np.arange(size - 1, -1, -1)[None, :]
     along = direction & 1 == 0  # the agent looks along a row
     sign = jnp.where(direction & 2 == 0, 1, -1)
     # Facing (fx, fy), the agent's right is (-fy, fx).
@@ -61,45 +70,38 @@ def crop(
 
 
 def visible_cells(view: jax.Array) -> jax.Array:
-    """Whether the agent has a line of sight to each cell of a view: bool `[7, 7]`."""
-    bits = (1 << np.arange(VIEW_SIZE, dtype=np.int32))[:, None]
+    """Whether the agent has a line of sight to each cell of a view: bool `[size, size]`."""
+    size = view.shape[-1]
+    bits = (1 << np.arange(size, dtype=np.int32))[:, None]
     transparent = jnp.sum(jnp.where(cells.blocks_view(view), 0, bits), axis=0, dtype=jnp.int32)
-    table = jnp.asarray(row_table())
+    table = jnp.asarray(row_table(size))
 
     def next_row(i: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         visible, seen = rows
-        row = VIEW_SIZE - 1 - i
-        found = table[transparent[row] << VIEW_SIZE | visible].astype(jnp.int32)
-        return found >> VIEW_SIZE, seen.at[row].set(found & _ROW_BITS)
+        row = size - 1 - i
+        found = table[transparent[row] << size | visible].astype(jnp.int32)
+        return found >> size, seen.at[row].set(found & (1 << size) - 1)
 
-    first = jnp.int32(1 << _HALF), jnp.zeros(VIEW_SIZE, jnp.int32)
+    first = jnp.int32(1 << size // 2), jnp.zeros(size, jnp.int32)
     # A loop, not seven lines: unrolled, XLA computes every row again for each row above it.
-    last: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(0, VIEW_SIZE, next_row, first)
+    last: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(0, size, next_row, first)
     return last[1][None, :] & bits != 0
 
 
-def observe(
-    grid: jax.Array,
-    size: tuple[int, int],
-    position: jax.Array,
-    direction: jax.Array,
-    carrying: jax.Array,
-    see_through_walls: bool = False,
+def partial_view(
+    shape: tuple[int, int], state: State, size: int = VIEW_SIZE, see_through_walls: bool = False
 ) -> jax.Array:
-    """Upstream's image of the view: uint8 `[7, 7, 3]` of object, colour and door state.
+    """The bytes `[size, size]` that the agent sees: 0 out of sight, and in its place its load.
 
     Args:
-        grid: uint8 `[height * width]`, a byte for each cell, row by row.
-        size: `(width, height)`.
-        position: int32 `[]`, index in `grid` of the agent's cell.
-        direction: int32 `[]`, 0 to 3: right, down, left, up.
-        carrying: uint8 `[]`, the byte of what the agent holds.
+        shape: `(width, height)` of the grid.
+        state: of one env.
+        size: side of the view, odd.
         see_through_walls: whether all cells are visible.
     """
-    view = crop(grid, size, position, direction)
+    view = crop(state.grid, shape, state.position, state.direction, size)
     if not see_through_walls:
         view = jnp.where(visible_cells(view), view, jnp.uint8(cells.UNSEEN))
-    own = np.zeros((VIEW_SIZE, VIEW_SIZE), bool)
-    own[_HALF, -1] = True
-    view = jnp.where(own, carrying, view)
-    return jnp.asarray(cells.UPSTREAM)[view.astype(jnp.int32)]
+    own = np.zeros((size, size), bool)
+    own[size // 2, -1] = True
+    return jnp.where(own, state.carrying, view)
