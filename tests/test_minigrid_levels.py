@@ -24,8 +24,9 @@ from scipy import stats
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import list_envs, make
 from xplore.envs.minigrid import cells, layout
-from xplore.envs.minigrid.engine import Level, MiniGrid
+from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.multiroom import MultiRoom
+from xplore.envs.minigrid.task import Level
 from xplore.envs.minigrid.upstream import grid_from_minigrid, level_from_minigrid
 from xplore.parts.levels import levels_from_ids
 

@@ -59,8 +59,9 @@ def level_from_minigrid(env: Any, task: Task | None = None) -> Level:
 
 def thing_from_byte(byte: int) -> Any:
     """The upstream object of a byte of `cells`; None for an empty cell."""
-    from minigrid.core import world_object as things
+    from minigrid.core import world_object
 
+    things: Any = world_object  # not typed upstream
     if byte == cells.NOTHING:
         return None
     colour = cells.COLOURS[byte & 7]
