@@ -62,6 +62,7 @@ def measure_env_speed(
     num_steps: int = 1000,
     repeats: int = 5,
     blind: bool = False,
+    fresh: bool = False,
     seed: int = 0,
 ) -> Speed:
     """Times `num_steps` steps of `num_envs` envs in one program, `repeats` times after a warm-up.
@@ -72,6 +73,8 @@ def measure_env_speed(
         num_steps: steps of each env in one repeat.
         repeats: how often it is timed.
         blind: whether to time it without observations too (compiles a second program).
+        fresh: whether each repeat draws new levels, one per env, as part of what is timed; without,
+            all repeats draw on those made before.
         seed: of levels and actions.
 
     Raises:
@@ -81,16 +84,13 @@ def measure_env_speed(
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"{name} is {count}: it must be at least 1")
-    key_levels, key_start, key_run = jax.random.split(jax.random.key(seed), 3)
-    level_keys = jax.random.split(key_levels, num_envs)
-    start_keys = jax.random.split(key_start, num_envs)
-    levels = jax.jit(jax.vmap(env.sample_level))(level_keys)
-    starts = jax.jit(jax.vmap(env.reset_to_level))(start_keys, levels)
+    key_starts, key_run = jax.random.split(jax.random.key(seed))
+    starts = jax.jit(lambda key: _starts(env, key, num_envs))(key_starts)
 
-    times, compile_seconds, episodes = _time(env, starts, key_run, num_steps, repeats, True)
+    times, compile_seconds, episodes = _time(env, starts, key_run, num_steps, repeats, True, fresh)
     blind_median = None
     if blind:
-        blind_times, _, _ = _time(env, starts, key_run, num_steps, repeats, False)
+        blind_times, _, _ = _time(env, starts, key_run, num_steps, repeats, False, fresh)
         blind_median = num_envs * num_steps / statistics.median(blind_times)
     return Speed(
         steps_per_second=num_envs * num_steps / statistics.median(times),
@@ -106,6 +106,13 @@ def measure_env_speed(
     )
 
 
+def _starts(env: Environment, key: Key, num: int) -> tuple[PyTree, PyTree]:
+    """States and observations at the start of `num` levels."""
+    key_levels, key_start = jax.random.split(key)
+    levels = jax.vmap(env.sample_level)(jax.random.split(key_levels, num))
+    return jax.vmap(env.reset_to_level)(jax.random.split(key_start, num), levels)
+
+
 def _bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
@@ -117,10 +124,13 @@ def _time(
     num_steps: int,
     repeats: int,
     with_obs: bool,
+    fresh: bool,
 ) -> tuple[list[float], float, int]:
     """Returns seconds of each repeat, seconds to compile, and episodes that ended in a repeat."""
 
     def run(key: Key, loop: _Loop, starts: tuple[PyTree, PyTree]) -> _Loop:
+        if fresh:
+            starts = _starts(env, key, jax.tree.leaves(starts)[0].shape[0])
         return _steps(env, key, loop, starts, num_steps, with_obs)
 
     state, obs = starts

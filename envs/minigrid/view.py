@@ -9,6 +9,7 @@ cell: along a row and from it to the next one. What one row does is a function o
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,17 +57,30 @@ def crop(
         direction: int32 `[]`, 0 to 3: right, down, left, up.
         size: side of the view, odd.
     """
+    index = jnp.asarray(_crop_index(shape, size))[position * 4 + direction].astype(jnp.int32)
+    return grid.at[index].get(mode="fill", fill_value=cells.GREY_WALL)
+
+
+@functools.cache
+def _crop_index(shape: tuple[int, int], size: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """`[cells * 4, size, size]`: which cell each part of a view shows, by place and direction.
+
+    A part outside the grid shows cell number `width * height`, which is none. Reading this table
+    takes half the time of computing it for each view.
+    """
     width, height = shape
+    num_cells = width * height
+    position, direction = np.divmod(np.arange(num_cells * 4)[:, None, None], 4)
     right = np.arange(-(size // 2), size // 2 + 1)[:, None]
     forward = np.arange(size - 1, -1, -1)[None, :]
-    along = direction & 1 == 0  # the agent looks along a row
-    sign = jnp.where(direction & 2 == 0, 1, -1)
+    along = direction % 2 == 0  # the agent looks along a row
+    sign = np.where(direction < 2, 1, -1)
     # Facing (fx, fy), the agent's right is (-fy, fx).
-    dx = sign * jnp.where(along, forward, -right)
-    dy = sign * jnp.where(along, right, forward)
-    x, y = position % width + dx, position // width + dy
+    x = position % width + sign * np.where(along, forward, -right)
+    y = position // width + sign * np.where(along, right, forward)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return jnp.where(inside, grid[y * width + x], jnp.uint8(cells.GREY_WALL))
+    index = np.where(inside, y * width + x, num_cells)
+    return index.astype(np.uint8 if num_cells < 256 else np.uint16)
 
 
 def visible_cells(view: jax.Array) -> jax.Array:
