@@ -1,4 +1,4 @@
-"""Writes the generated documentation: docs/reference.md, docs/update.svg, the tables in README.md.
+"""Writes the generated documentation: reference, gallery, docs/update.svg, the tables in README.md.
 
     python docs/generate.py            # or: make docs
     python docs/generate.py --check    # exit code 1, and one line for each file out of date
@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gallery import FOLDER, gallery
 from picture import update_picture
+from PIL import Image
 
 from xplore.benchmarks.suite import suites
 from xplore.contracts.registry import Entry, entries
@@ -140,29 +142,54 @@ def splice(text: str, results: Path) -> str:
     return re.sub(pattern, fill, text, flags=re.DOTALL)
 
 
-def generated() -> dict[Path, str]:
+def generated() -> dict[Path, str | Image.Image]:
     """What every generated file should hold."""
-    readme = ROOT / "README.md"
+    docs, readme = ROOT / "docs", ROOT / "README.md"
+    page, pictures = gallery()
     return {
-        ROOT / "docs" / "reference.md": reference(),
-        ROOT / "docs" / "update.svg": update_picture(),
+        docs / "reference.md": reference(),
+        docs / "gallery.md": page,
+        **{docs / FOLDER / name: picture for name, picture in pictures.items()},
+        docs / "update.svg": update_picture(),
         readme: splice(readme.read_text(encoding="utf-8"), ROOT / "results"),
     }
 
 
+def is_current(path: Path, content: str | Image.Image) -> bool:
+    """Whether a file holds this text, or a picture of these pixels, however it is compressed."""
+    if not path.exists():
+        return False
+    if isinstance(content, str):
+        return path.read_bytes() == content.encode()
+    with Image.open(path) as there:
+        return there.size == content.size and there.convert("RGB").tobytes() == content.tobytes()
+
+
+def _write(path: Path, content: str | Image.Image) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if isinstance(content, str):
+        path.write_bytes(content.encode())
+    else:
+        content.save(path, "PNG", optimize=True)
+
+
 def main() -> int:
     """Writes the files, or with `--check` compares them; returns the exit code."""
-    stale = {
-        p: t for p, t in generated().items() if not p.exists() or p.read_text(encoding="utf-8") != t
-    }
-    for path, text in stale.items():
+    check, files = "--check" in sys.argv[1:], generated()
+    stale = [path for path, content in files.items() if not is_current(path, content)]
+    # Pictures of families that are no more.
+    left_over = sorted({*(ROOT / "docs" / FOLDER).glob("*")} - files.keys())
+    for path in [*stale, *left_over]:
         name = path.relative_to(ROOT)
-        if "--check" in sys.argv[1:]:
+        if check:
             print(f"{name} is out of date: run `make docs`", file=sys.stderr)
-        else:
-            path.write_text(text, encoding="utf-8")
+        elif path in files:
+            _write(path, files[path])
             print(f"wrote {name}")
-    return 1 if stale and "--check" in sys.argv[1:] else 0
+        else:
+            path.unlink()
+            print(f"removed {name}")
+    return 1 if check and (stale or left_over) else 0
 
 
 if __name__ == "__main__":

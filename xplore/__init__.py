@@ -18,6 +18,7 @@ from xplore.contracts.registry import (
 )
 from xplore.contracts.spaces import Box, Dict, Discrete, Symbolic
 from xplore.contracts.types import EnvSpec, LevelBatch, RunSpec, TimeStep, Trajectory
+from xplore.film import render
 from xplore.loop.config import Config
 from xplore.loop.evaluate import Evaluation, evaluate, evaluate_result
 from xplore.loop.session import Interrupted, Progress
@@ -61,6 +62,7 @@ __all__ = [
     "register_bonus",
     "register_env",
     "register_world_sampler",
+    "render",
     "replace",
     "static",
     "to_json",
