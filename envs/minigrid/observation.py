@@ -175,5 +175,6 @@ def _num_one_hot() -> int:
 def _one_hot_table() -> npt.NDArray[np.uint8]:
     # Upstream counts its 11 objects, the agent's number among them.
     sizes = (_AGENT_OBJECT + 1, len(cells.COLOURS), cells.NUM_DOOR_STATES)
-    parts = [np.eye(n, dtype=np.uint8)[cells.UPSTREAM[:, c]] for c, n in enumerate(sizes)]
-    return np.concatenate(parts, axis=1)
+    # Bytes that stand for nothing may have any number: no row of zeros and ones is theirs.
+    parts = [cells.UPSTREAM[:, c, None] == np.arange(n) for c, n in enumerate(sizes)]
+    return np.concatenate(parts, axis=1).astype(np.uint8)
