@@ -32,6 +32,8 @@ from xplore.parts.levels import levels_from_ids
 
 Array = npt.NDArray[Any]
 FAMILIES = ("MiniGrid-Empty-", "MiniGrid-DoorKey-", "MiniGrid-FourRooms-", "MiniGrid-MultiRoom-")
+# Of sizes that the literature uses and upstream does not register.
+OUR_OWN = [f"MiniGrid-MultiRoom-{x}-v0" for x in ("N10-S10", "N10-S4", "N12-S10", "N7-S4", "N7-S8")]
 RANDOM_IDS = [
     "MiniGrid-Empty-Random-5x5-v0",
     "MiniGrid-DoorKey-8x8-v0",
@@ -80,7 +82,9 @@ def upstream_ids() -> list[str]:
 
 
 def test_ids_are_upstreams_to_the_letter() -> None:
-    assert [id for id in list_envs() if id.startswith(FAMILIES)] == upstream_ids()
+    ours = [id for id in list_envs() if id.startswith(FAMILIES)]
+    assert [id for id in ours if id not in OUR_OWN] == upstream_ids()
+    assert not set(OUR_OWN) - set(ours)
     assert len(upstream_ids()) == 15
 
 
@@ -227,6 +231,18 @@ def test_doors_in_a_row_differ_in_colour(id: str, num_rooms: int) -> None:
     for row, steps, doors in zip(grid, from_start, is_door, strict=True):
         colours = [row[i] & 7 for i in sorted(np.flatnonzero(doors), key=lambda i: steps[i])]
         assert all(a != b for a, b in itertools.pairwise(colours))
+
+
+@pytest.mark.parametrize("id", OUR_OWN)
+def test_long_chains_are_complete(id: str) -> None:
+    env = our_env(id)
+    task = env.task
+    assert isinstance(task, MultiRoom)
+    assert id == f"{task.name}-v0"
+    levels = jax.jit(lambda i: levels_from_ids(env, i).levels)(jnp.arange(16, dtype=jnp.uint32))
+    num_doors = (levels.grid >> 3 == cells.CLOSED_DOOR).sum(1)
+    np.testing.assert_array_equal(num_doors, task.num_rooms - 1)
+    assert env.time_limit == 20 * task.num_rooms
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 7, 260, 65_535])
