@@ -14,9 +14,9 @@ from PIL import Image, ImageSequence
 
 import xplore
 from xplore import film as module
-from xplore.film import film, pictures, record, render
 from xplore.contracts.errors import ConfigError, ResultsError
 from xplore.envs.minigrid.render import picture
+from xplore.film import film, pictures, record, render
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 EMPTY = "MiniGrid-Empty-5x5-v0"

@@ -184,5 +184,5 @@ def test_the_published_comparison_found_no_difference() -> None:
     if not path.exists():
         pytest.skip("results/minigrid is not published yet")
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert sorted(found) == minigrid_ids()
+    assert sorted(found) == SHARED
     assert all(p["mismatches"] == 0 and p["steps"] >= 240_000 for p in found.values())

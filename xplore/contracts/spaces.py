@@ -119,7 +119,8 @@ def contains(space: Space, value: Any) -> bool:
     if isinstance(space, Discrete):
         return bool(jnp.all((array >= 0) & (array < space.num)))
     if isinstance(space, Symbolic):
-        return all(bool(jnp.all(array[..., c] < n)) for c, n in enumerate(space.cardinalities))
+        symbols = array.astype(jnp.int32)  # 256 symbols do not fit the comparison in a byte
+        return all(bool(jnp.all(symbols[..., c] < n)) for c, n in enumerate(space.cardinalities))
     # A bound such as 2**32 - 1 does not fit every dtype: compare as floats.
     wide = array.astype(jnp.float32)
     return bool(jnp.all((wide >= space.low) & (wide <= space.high)))
