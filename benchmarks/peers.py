@@ -229,8 +229,8 @@ def table(measured: dict[str, Any]) -> str:
     where = measured["environment"]["device"]
     lines += [
         "",
-        "Env steps/s with random actions, auto-reset and the 7x7 view, medians of rounds in turn, on"
-        f" {where['count']} {where['processor'] or where['kind']} device ({where['cores']} cores)."
+        "Env steps/s with random actions, auto-reset and the 7x7 view, medians of rounds in turn,"
+        f" on {where['count']} {where['processor'] or where['kind']} device ({where['cores']} cores)."
         " Compile seconds and bytes of state per env: ours / navix / xland-minigrid, where they"
         " have the environment; `minigrid` steps one env in one process.",
     ]

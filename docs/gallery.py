@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from xplore.film import drawable, render
 from xplore.contracts.registry import Entry, entries
+from xplore.film import drawable, render
 from xplore.parts.levels import level_from_id, train_ids
 
 PREFIX = "MiniGrid-"

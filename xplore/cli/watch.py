@@ -82,8 +82,8 @@ def watch(args: Sequence[str]) -> None:
 def _film(options: Any) -> None:
     import jax
 
-    from xplore.film import check_film, film
     from xplore.contracts.registry import make, make_agent
+    from xplore.film import check_film, film
     from xplore.parts.levels import train_ids
 
     env = make(options.env, **chosen(options, "env"))
