@@ -137,7 +137,7 @@ def splice(text: str, results: Path) -> str:
         return "\n\n".join([match["open"], *parts, match["close"]])
 
     pattern = (
-        r"(?P<open><!-- table:(?P<name>[\w-]+) -->)\n.*?\n(?P<close><!-- /table:(?P=name) -->)"
+        r"(?P<open><!-- table:(?P<name>[\w-]+) -->)\n(?:.*?\n)?(?P<close><!-- /table:(?P=name) -->)"
     )
     return re.sub(pattern, fill, text, flags=re.DOTALL)
 
@@ -151,7 +151,10 @@ def generated() -> dict[Path, str | Image.Image]:
         docs / "gallery.md": page,
         **{docs / FOLDER / name: picture for name, picture in pictures.items()},
         docs / "update.svg": update_picture(),
-        readme: splice(readme.read_text(encoding="utf-8"), ROOT / "results"),
+        **{
+            path: splice(path.read_text(encoding="utf-8"), ROOT / "results")
+            for path in (readme, docs / "minigrid.md")
+        },
     }
 
 
