@@ -230,7 +230,8 @@ def table(measured: dict[str, Any]) -> str:
     lines += [
         "",
         "Env steps/s with random actions, auto-reset and the 7x7 view, medians of rounds in turn,"
-        f" on {where['count']} {where['processor'] or where['kind']} device ({where['cores']} cores)."
+        f" on {where['count']} {where['processor'] or where['kind']} device"
+        f" ({where['cores']} cores)."
         " Compile seconds and bytes of state per env: ours / navix / xland-minigrid, where they"
         " have the environment; `minigrid` steps one env in one process.",
     ]

@@ -24,7 +24,7 @@ MAX_VIEW_SIZE = 9  # its table has 2**18 entries
 
 
 @functools.cache
-def row_table(size: int) -> npt.NDArray[np.uint32]:
+def row_table(size: int) -> npt.NDArray[np.unsignedinteger[Any]]:
     """`[4**size]`: at `transparent << size | visible`, bits of a row, `above << size | visible`.
 
     Upstream's rule: first left to right, then right to left, a visible cell that can be seen
