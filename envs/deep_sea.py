@@ -14,7 +14,7 @@ from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
 from xplore.contracts.spaces import Box, Dict, Discrete
-from xplore.contracts.types import EnvSpec, Key, PyTree, TimeStep
+from xplore.contracts.types import EnvSpec, Key, Outcomes, PyTree, Starts, TimeStep
 
 
 class DeepSeaState(NamedTuple):
@@ -42,8 +42,8 @@ class DeepSea:
     the start: all levels are equal (the level is a zero).
 
     The observation is one-hot, float32 `[N, N]`, and all zeros once the floor is reached.
-    Privileged: "position" is `row * N + column` (on the floor, that of the last row), "state" is
-    `[row, column]`.
+    Privileged: "position" and "index" are `row * N + column` (on the floor, that of the last row),
+    "state" is `[row, column]`.
 
     With `deterministic=False`, right fails to move with probability 1/N, and the two corners of the
     last row add N(0, 1) to the reward.
@@ -103,7 +103,14 @@ class DeepSea:
             action=Discrete(2),
             max_steps=n,
             stochastic=not self.deterministic,
-            privileged=Dict({"position": Discrete(n * n), "state": Box((2,), "int32", 0, n)}),
+            privileged=Dict(
+                {
+                    "position": Discrete(n * n),
+                    "index": Discrete(n * n),
+                    "state": Box((2,), "int32", 0, n),
+                }
+            ),
+            num_layers=n,
         )
 
     def sample_level(self, key: Key) -> PyTree:
@@ -120,15 +127,14 @@ class DeepSea:
         right = action == self._right_action(state)
         in_last_column = state.column == n - 1
         success = right & in_last_column
-        reward = success.astype(jnp.float32) - jnp.where(right, self.unscaled_move_cost / n, 0.0)
+        reward = self._expected_reward(state, right)
         moves_right = right
         if not self.deterministic:
             key_wind, key_noise = jax.random.split(key)
             moves_right = right & (jax.random.uniform(key_wind) > 1.0 / n)
             in_corner = (state.row == n - 1) & (in_last_column | (state.column == 0))
             reward = reward + jnp.where(in_corner, jax.random.normal(key_noise), 0.0)
-        shift = moves_right.astype(jnp.int32) - (~right).astype(jnp.int32)
-        state = DeepSeaState(state.row + 1, jnp.clip(state.column + shift, 0, n - 1))
+        state = self._moved(state, right, moves_right)
         return state, TimeStep(
             obs=self._observe(state),
             reward=reward.astype(jnp.float32),
@@ -137,9 +143,34 @@ class DeepSea:
             info={"success": success},
         )
 
+    def starts(self) -> Starts:
+        return Starts(jnp.ones(1), jnp.zeros(1, jnp.uint32))
+
+    def outcomes(self, state: DeepSeaState, action: jax.Array) -> Outcomes:
+        right = action == self._right_action(state)
+        fails = 0.0 if self.deterministic else 1.0 / self.size
+        reward = self._expected_reward(state, right)
+        after = self._moved(state, right, right & jnp.array([True, False]))
+        return Outcomes(
+            probability=jnp.array([1.0 - fails, fails], jnp.float32),
+            state=jax.tree.map(lambda x: jnp.broadcast_to(x, (2,)), after),
+            reward=jnp.broadcast_to(reward, (2,)),
+            terminated=jnp.broadcast_to(after.row == self.size, (2,)),
+        )
+
+    def _expected_reward(self, state: DeepSeaState, right: jax.Array) -> jax.Array:
+        success = right & (state.column == self.size - 1)
+        cost = jnp.where(right, self.unscaled_move_cost / self.size, 0.0)
+        return (success.astype(jnp.float32) - cost).astype(jnp.float32)
+
+    def _moved(self, state: DeepSeaState, right: jax.Array, moves_right: jax.Array) -> DeepSeaState:
+        shift = moves_right.astype(jnp.int32) - (~right).astype(jnp.int32)
+        return DeepSeaState(state.row + 1, jnp.clip(state.column + shift, 0, self.size - 1))
+
     def privileged(self, state: DeepSeaState) -> dict[str, jax.Array]:
         row = jnp.minimum(state.row, self.size - 1)
-        return {"position": row * self.size + state.column, "state": jnp.stack(state)}
+        index = row * self.size + state.column
+        return {"position": index, "index": index, "state": jnp.stack(state)}
 
     def _observe(self, state: DeepSeaState) -> jax.Array:
         # By comparison: a row past the last one matches nothing, and nothing is scattered.

@@ -6,7 +6,8 @@
 
 Discovery imports the folders of the plugs at the first look-up; an external package takes part
 through an entry point in the group `xplore.plugins` whose module registers when imported. Besides
-ids, `make_*` takes `path/to/file.py:name` for a component that lives in a user's own file.
+ids, `make_*` takes `path/to/file.py:name` for a component that lives in a user's own file, and
+`make` takes `wrapper/ID`, an environment inside a registered wrapper.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +31,13 @@ from xplore.contracts.types import Agent, Bonus, Environment, WorldSampler
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLUG_FOLDERS = ("xplore.envs", "xplore.agents", "xplore.bonuses", "xplore.worlds", "xplore.compat")
-_KIND_NAMES = {"env": "environment", "agent": "agent", "bonus": "bonus", "worlds": "world sampler"}
+_KIND_NAMES = {
+    "env": "environment",
+    "agent": "agent",
+    "bonus": "bonus",
+    "worlds": "world sampler",
+    "wrapper": "wrapper of environments",
+}
 ENTRY_POINT_GROUP = "xplore.plugins"
 
 
@@ -73,6 +81,14 @@ def register_env(id: str, /, **kwargs: Any) -> Callable[[F], F]:
     return _register("env", id, kwargs)
 
 
+def register_env_wrapper(id: str, /, **kwargs: Any) -> Callable[[F], F]:
+    """Registers a class or factory that wraps an environment, its first argument `env`.
+
+    `make("id/ENV")` then makes the environment ENV inside it, with the options of both.
+    """
+    return _register("wrapper", id, kwargs)
+
+
 def register_agent(id: str, /, **kwargs: Any) -> Callable[[F], F]:
     """Registers an agent class or factory under `id`, to be made with `kwargs`."""
     return _register("agent", id, kwargs)
@@ -99,7 +115,7 @@ def _discover() -> None:
 
 
 def entries(kind: str) -> dict[str, Entry]:
-    """All registered entries of a kind ("env", "agent", "bonus" or "worlds"), by id."""
+    """All registered entries of a kind ("env", "agent", "bonus", "worlds", "wrapper"), by id."""
     _discover()
     return dict(sorted(_entries[kind].items()))
 
@@ -114,11 +130,35 @@ def find(kind: str, id: str) -> Entry:
     if separator and path.endswith(".py"):
         return _from_file(kind, id, Path(path), name)
     known = entries(kind)
-    if id not in known:
-        raise UnknownIdError(
-            f"unknown {_KIND_NAMES[kind]} {id!r}{did_you_mean(id, known)} (`xplore list` shows all)"
-        )
-    return known[id]
+    if id in known:
+        return known[id]
+    prefix, _, inner = id.partition("/")
+    if kind == "env" and inner and prefix in entries("wrapper"):
+        return _wrapped(id, entries("wrapper")[prefix], find("env", inner))
+    raise UnknownIdError(
+        f"unknown {_KIND_NAMES[kind]} {id!r}{did_you_mean(id, known)} (`xplore list` shows all)"
+    )
+
+
+def _wrapped(id: str, wrapper: Entry, inner: Entry) -> Entry:
+    """The entry of an environment inside a wrapper: its options are those of both."""
+    own = list(inspect.signature(wrapper.factory).parameters.values())[1:]
+    names = {p.name for p in own}
+    theirs = inspect.signature(inner.factory).parameters.values()
+
+    def factory(**options: Any) -> Any:
+        mine = {k: v for k, v in options.items() if k in names}
+        rest = {k: v for k, v in options.items() if k not in names}
+        return wrapper.factory(inner.factory(**rest), **mine)
+
+    both = [*own, *(p for p in theirs if p.name not in names)]
+    factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=p.KEYWORD_ONLY) if p.kind is not p.VAR_KEYWORD else p for p in both]
+    )
+    hints = [typing.get_type_hints(x.factory) for x in (inner, wrapper)]
+    factory.__annotations__ = {**hints[0], **hints[1]}
+    factory.__doc__ = "\n\n".join(inspect.getdoc(x.factory) or "" for x in (wrapper, inner))
+    return Entry("env", id, factory, {**inner.kwargs, **wrapper.kwargs})
 
 
 def _from_file(kind: str, id: str, path: Path, name: str) -> Entry:

@@ -43,6 +43,7 @@ class EnvSpec:
     max_steps: int
     stochastic: bool = False
     privileged: Dict = NOTHING
+    num_layers: int = 0
 
 
 class RunSpec(NamedTuple):
@@ -134,6 +135,46 @@ class Environment(Protocol):
 
     def privileged(self, state: PyTree) -> dict[str, jax.Array]:
         """What is known of `state` beyond its observation, as declared in `spec().privileged`."""
+        ...
+
+
+class Starts(NamedTuple):
+    """Levels with their probabilities: `probability` float32 `[L]`, `levels` leaves `[L, ...]`."""
+
+    probability: jax.Array
+    levels: PyTree
+
+
+class Outcomes(NamedTuple):
+    """Everything that one step can lead to; leaves have a leading axis K.
+
+    Attributes:
+        probability: float32 `[K]`, sums to 1; may be 0 where fewer than K things can happen.
+        state: the env state that follows; leaves `[K, ...]`.
+        reward: float32 `[K]`, expected, given that outcome.
+        terminated: bool `[K]`.
+    """
+
+    probability: jax.Array
+    state: PyTree
+    reward: jax.Array
+    terminated: jax.Array
+
+
+@runtime_checkable
+class FiniteEnvironment(Environment, Protocol):
+    """An environment whose dynamics can be written down: what exact answers are computed from.
+
+    `spec().privileged` must have an "index": the number of a state, the time since the start left
+    out unless the dynamics depend on it.
+    """
+
+    def starts(self) -> Starts:
+        """Every level there is, or some that stand for all: by index, values are the same."""
+        ...
+
+    def outcomes(self, state: PyTree, action: PyTree) -> Outcomes:
+        """What `step` draws from. Says nothing of the time limit, which is the spec's."""
         ...
 
 
