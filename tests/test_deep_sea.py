@@ -13,7 +13,7 @@ from bsuite.environments.deep_sea import DeepSea as BsuiteDeepSea
 
 import xplore
 from xplore.contracts.errors import ConfigError
-from xplore.envs.deep_sea import DeepSea, DeepSeaState, action_mapping
+from xplore.envs.diagnostic.deep_sea import DeepSea, DeepSeaState, action_mapping
 
 
 def bsuite_env(env: DeepSea, **kwargs) -> BsuiteDeepSea:

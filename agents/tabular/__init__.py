@@ -1,0 +1,1 @@
+"""Tabular agents: exact references whose published laws calibrate everything else."""

@@ -1,0 +1,1 @@
+"""Small tasks that each ask for one thing, most with exact answers."""
