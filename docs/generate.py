@@ -9,6 +9,7 @@ The table and the figures between the markers of README.md come from `results/`.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -117,12 +118,14 @@ def reference() -> str:
     return "\n\n".join([_REFERENCE_HEAD.rstrip(), *map(_kind, _KINDS), _suites()]) + "\n"
 
 
-def splice(text: str, results: Path) -> str:
+def splice(text: str, results: Path, page_folder: Path | None = None) -> str:
     """Replaces what stands between `<!-- table:NAME -->` and `<!-- /table:NAME -->` in `text`.
 
     It comes from `results/NAME/table.md`, and the figures below it are those beside it; without a
-    table there, what stands in `text` stays.
+    table there, what stands in `text` stays. Links lead from `page_folder`, where the page of that
+    text is: by default the folder that `results` is in.
     """
+    there = os.path.relpath(results, page_folder or results.parent).replace(os.sep, "/")
 
     def fill(match: re.Match[str]) -> str:
         folder = results / match["name"]
@@ -130,7 +133,7 @@ def splice(text: str, results: Path) -> str:
             return match[0]
         parts = [(folder / "table.md").read_text(encoding="utf-8").strip()]
         parts += [
-            f"![{folder.name}: {_FIGURES[name]}]({results.name}/{folder.name}/{name}.png)"
+            f"![{folder.name}: {_FIGURES[name]}]({there}/{folder.name}/{name}.png)"
             for name in _FIGURES
             if (folder / f"{name}.png").is_file()
         ]
@@ -152,7 +155,7 @@ def generated() -> dict[Path, str | Image.Image]:
         **{docs / FOLDER / name: picture for name, picture in pictures.items()},
         docs / "update.svg": update_picture(),
         **{
-            path: splice(path.read_text(encoding="utf-8"), ROOT / "results")
+            path: splice(path.read_text(encoding="utf-8"), ROOT / "results", path.parent)
             for path in (readme, docs / "minigrid.md")
         },
     }

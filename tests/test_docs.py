@@ -84,6 +84,7 @@ def test_table_and_figures_are_spliced_from_results(generator, tmp_path):
     assert made.startswith("a\n<!-- table:quick -->\n")
     assert made.endswith("<!-- /table:quick -->\nb\n")
     assert generator.splice(made, results) == made
+    assert "(../results/quick/curves.png)" in generator.splice(page, results, tmp_path / "docs")
 
 
 def test_picture_is_well_formed():
