@@ -24,6 +24,7 @@ from xplore.loop.evaluate import Evaluation, evaluate, evaluate_result
 from xplore.loop.session import Interrupted, Progress
 from xplore.loop.train import Result, train
 from xplore.loop.update import Train, TrainState, make_train
+from xplore.measure import oracle
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "make_bonus",
     "make_train",
     "make_world_sampler",
+    "oracle",
     "register_agent",
     "register_bonus",
     "register_env",

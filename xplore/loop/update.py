@@ -12,6 +12,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Bonus, EnvSpec, Key, Metrics, PyTree
 from xplore.loop import rollout as ro
 from xplore.loop.config import Config
+from xplore.measure import metrics as exactly
 
 
 class TrainState(NamedTuple):
@@ -24,6 +25,7 @@ class TrainState(NamedTuple):
     worlds: PyTree
     lanes: ro.Lanes
     episodes: ro.EpisodeSums
+    oracle: PyTree
 
 
 class Train(NamedTuple):
@@ -54,7 +56,8 @@ def make_train(config: Config) -> Train:
     """Returns the pure `(init, update)` of a run: jit- and vmap-able, over keys or coefficients.
 
     One update: sample levels -> roll out -> score with the bonus -> learn (bonus, agent, worlds).
-    Metrics are float32 scalars named "episode/...", "agent/...", "bonus/..." and "worlds/...".
+    Metrics are float32 scalars named "episode/...", "agent/...", "bonus/..." and "worlds/...", and
+    on a finite task "oracle/...".
 
     Raises:
         ConfigError: the plugs do not fit each other.
@@ -62,6 +65,9 @@ def make_train(config: Config) -> Train:
     env, agent, bonus, worlds = config.env, config.agent, config.bonus, config.worlds
     spec = config.run_spec()
     reads = checked_reads(bonus, spec.env)
+    exact = exactly.exact_of(env)
+    if exact is not None and "index" not in reads:
+        reads = (*reads, "index")
 
     def init(key: Key) -> TrainState:
         key, k_agent, k_bonus, k_worlds, k_levels, k_start = jax.random.split(key, 6)
@@ -75,6 +81,7 @@ def make_train(config: Config) -> Train:
             worlds=worlds_state,
             lanes=ro.start(env, reads, k_start, batch),
             episodes=ro.no_episodes(config.num_envs),
+            oracle=() if exact is None else exactly.new_record(exact, config.num_envs),
         )
 
     def update(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -97,12 +104,17 @@ def make_train(config: Config) -> Train:
             "episode": episode_metrics,
             "worlds": {**level_metrics, **world_metrics},
         }
+        oracle = state.oracle
+        if exact is not None:
+            oracle, parts["oracle"] = exactly.record(exact, oracle, traj)
         metrics = {
             f"{part}/{name}": jnp.asarray(value, jnp.float32)
             for part, values in parts.items()
             for name, value in sorted(values.items())
         }
-        new = TrainState(key, agent_state, carry, bonus_state, worlds_state, lanes, episodes)
+        new = TrainState(
+            key, agent_state, carry, bonus_state, worlds_state, lanes, episodes, oracle
+        )
         return new, metrics
 
     return Train(init, update)
