@@ -101,7 +101,7 @@ def test_rollout_follows_a_reference_written_with_loops():
 
 def test_episode_metrics_average_over_ended_episodes_and_carry_the_rest():
     _, _, traj, _ = _run()
-    sums = ro.no_episodes(NUM_ENVS)
+    sums = ro.no_episodes(NUM_ENVS, ("success",))
     r_int = jnp.ones_like(traj.reward)
     whole_sums, whole = ro.episode_metrics(sums, traj, r_int)
     half = jax.tree.map(lambda x: x[: NUM_STEPS // 2], traj._replace(carry=()))
@@ -119,6 +119,6 @@ def test_episode_metrics_average_over_ended_episodes_and_carry_the_rest():
 def test_no_episode_end_means_nan_not_zero():
     _, _, traj, _ = _run()
     start = jax.tree.map(lambda x: x[:1], traj._replace(carry=()))
-    _, metrics = ro.episode_metrics(ro.no_episodes(NUM_ENVS), start, start.reward)
+    _, metrics = ro.episode_metrics(ro.no_episodes(NUM_ENVS, ("success",)), start, start.reward)
     assert np.isnan(metrics["return"])
     assert float(metrics["count"]) == 0

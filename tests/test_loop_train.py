@@ -235,3 +235,11 @@ def test_evaluate_plays_whole_episodes_on_the_given_levels(whole):
 class Unlimited:
     def spec(self):
         return xplore.EnvSpec("unlimited", xplore.Box((2,)), xplore.Discrete(2), 0)
+
+
+def test_totals_are_sums_over_all_episodes(whole):
+    count, mean = whole.metrics["episode/count"], whole.metrics["episode/return"]
+    np.testing.assert_allclose(whole.metrics["episode/total"], np.cumsum(count, axis=1))
+    sums = np.cumsum(np.nan_to_num(mean * count), axis=1)
+    np.testing.assert_allclose(whole.metrics["episode/total_return"], sums, rtol=1e-4, atol=1e-4)
+    assert "episode/total_success" in whole.metrics

@@ -173,17 +173,35 @@ def _enter(loop: _Loop, starts: Lanes) -> Lanes:
 
 
 class EpisodeSums(NamedTuple):
-    """Running sums `[N]` of the episodes under way."""
+    """Running sums `[N]` of the episodes under way, and `[]` of all that have ended.
+
+    Attributes:
+        reward, intrinsic, length: float32 `[N]`, of the episode under way.
+        ended: float32 `[]`, episodes so far.
+        totals: float32 `[]` each, sums over these of the return and of `TimeStep.info`.
+    """
 
     reward: jax.Array
     intrinsic: jax.Array
     length: jax.Array
+    ended: jax.Array
+    totals: dict[str, jax.Array]
 
 
-def no_episodes(num_envs: int) -> EpisodeSums:
-    """Sums before the first step."""
-    zeros = jnp.zeros(num_envs, jnp.float32)
-    return EpisodeSums(zeros, zeros, zeros)
+def info_names(env: Environment) -> tuple[str, ...]:
+    """Names of what `env` reports at every step in `TimeStep.info`."""
+
+    def info(key: Key) -> dict[str, jax.Array]:
+        state, _ = env.reset_to_level(key, env.sample_level(key))
+        return env.step(key, state, env.spec().action.sample(key))[1].info
+
+    return tuple(jax.eval_shape(info, jax.random.key(0)))
+
+
+def no_episodes(num_envs: int, info: tuple[str, ...]) -> EpisodeSums:
+    """Sums before the first step; `info` names what the environment reports."""
+    zeros, zero = jnp.zeros(num_envs, jnp.float32), jnp.float32(0)
+    return EpisodeSums(zeros, zeros, zeros, zero, dict.fromkeys(("return", *info), zero))
 
 
 def episode_metrics(
@@ -191,29 +209,37 @@ def episode_metrics(
 ) -> tuple[EpisodeSums, Metrics]:
     """Means over the episodes that end in `traj`: NaN where none does, with their count.
 
-    Every entry of `traj.info` is averaged over the last steps of those episodes.
+    Every entry of `traj.info` is averaged over the last steps of those episodes. `total` is how
+    many episodes have ended in the whole run, `total_...` the sums over them: what scores that
+    look at an episode's number are made from.
     """
     ended = traj.terminated | traj.truncated
+    under_way = sums.reward, sums.intrinsic, sums.length
+    steps = traj.reward, r_int, jnp.ones_like(traj.reward)
 
-    def one_step(
-        sums: EpisodeSums, step: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[EpisodeSums, EpisodeSums]:
-        reward, intrinsic, ended = step
-        sums = EpisodeSums(sums.reward + reward, sums.intrinsic + intrinsic, sums.length + 1.0)
+    def one_step(sums: PyTree, step: tuple[PyTree, jax.Array]) -> tuple[PyTree, PyTree]:
+        values, ended = step
+        sums = jax.tree.map(jnp.add, sums, values)
         return jax.tree.map(lambda x: jnp.where(ended, 0.0, x), sums), sums
 
-    sums, totals = jax.lax.scan(one_step, sums, (traj.reward, r_int, ended))
-    count = jnp.sum(ended)
+    under_way, (returns, intrinsic, length) = jax.lax.scan(one_step, under_way, (steps, ended))
+    count = jnp.sum(ended).astype(jnp.float32)
+
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(ended, x.astype(jnp.float32), 0.0))
 
     def mean(x: jax.Array) -> jax.Array:
-        total = jnp.sum(jnp.where(ended, x.astype(jnp.float32), 0.0))
-        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+        return jnp.where(count > 0, total(x) / jnp.maximum(count, 1), jnp.nan)
 
+    kept = {"return": returns, **traj.info}
+    totals = {name: so_far + total(kept[name]) for name, so_far in sums.totals.items()}
+    sums = EpisodeSums(*under_way, sums.ended + count, totals)
     metrics = {
-        "return": mean(totals.reward),
-        "intrinsic": mean(totals.intrinsic),
-        "length": mean(totals.length),
-        "count": count.astype(jnp.float32),
-        **{name: mean(value) for name, value in traj.info.items()},
+        "intrinsic": mean(intrinsic),
+        "length": mean(length),
+        "count": count,
+        "total": sums.ended,
+        **{name: mean(value) for name, value in kept.items()},
+        **{f"total_{name}": value for name, value in totals.items()},
     }
     return sums, metrics

@@ -80,7 +80,7 @@ def make_train(config: Config) -> Train:
             bonus=bonus.init(k_bonus, spec),
             worlds=worlds_state,
             lanes=ro.start(env, reads, k_start, batch),
-            episodes=ro.no_episodes(config.num_envs),
+            episodes=ro.no_episodes(config.num_envs, ro.info_names(env)),
             oracle=() if exact is None else exactly.new_record(exact, config.num_envs),
         )
 
