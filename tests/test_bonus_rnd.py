@@ -70,10 +70,10 @@ def test_scoring_never_learns() -> None:
     scored, first = jax.jit(bonus.reward)(state, traj)
     _, again = jax.jit(bonus.reward)(state, traj)
     np.testing.assert_array_equal(first, again)
-    networks = [(s[0].target, s[0].predictor, s[0].optimiser) for s in (state, scored)]
+    networks = [(s[0].target, s[0].predictor) for s in (state, scored)]
     assert jax.tree.all(jax.tree.map(jnp.array_equal, *networks))
     # Statistics do move, before the rollout is scored: none of them is left at 0.
-    assert float(scored[0].inputs.total) == T * N
+    assert float(scored[0].inputs.moments.total) == T * N
     learned, metrics = jax.jit(bonus.update)(KEY, scored, traj)
     assert float(metrics["predictor_loss"]) > 0
     targets = (scored[0].target, learned[0].target)

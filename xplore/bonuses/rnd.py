@@ -7,47 +7,34 @@ from typing import final
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from xplore.bonuses.combinators import Normalise, Scale
 from xplore.contracts.component import component, static
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_bonus
-from xplore.contracts.spaces import Space, shape_dtype
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.blocks import map_time
-from xplore.parts.normalisers import Moments, add_values, init_moments, standardise
-from xplore.parts.predictors import MLP, Inputs, encode, init_codes
-
-_STATISTICS_ROWS = 1 << 15
+from xplore.parts.fitting import Fitted, fit, flatten_rollout, init_fitted
+from xplore.parts.inputs import InputState, init_inputs, inputs_of, num_inputs, observe_inputs
+from xplore.parts.predictors import MLP, Inputs
 
 
 @dataclasses.dataclass(frozen=True)
 class RNDState:
-    """Arrays, and the observation space, which is static.
+    """Arrays alone, but for what `inputs` keeps static.
 
     Attributes:
-        space: of one observation.
-        codes: what the inputs of symbols are, fixed.
+        inputs: how observations are seen, and the moments of those seen so far.
         target: parameters of the random network, fixed.
-        predictor: parameters of the network that learns to predict it.
-        optimiser: the optimiser's state.
-        inputs: moments `[D]` of the inputs seen so far.
+        predictor: parameters of the network that learns to predict it, and their optimiser.
     """
 
-    space: Space
-    codes: PyTree
+    inputs: InputState
     target: PyTree
-    predictor: PyTree
-    optimiser: PyTree
-    inputs: Moments
+    predictor: Fitted
 
 
-jax.tree_util.register_dataclass(
-    RNDState,
-    data_fields=["codes", "target", "predictor", "optimiser", "inputs"],
-    meta_fields=["space"],
-)
+jax.tree_util.register_dataclass(RNDState, ["inputs", "target", "predictor"], [])
 
 
 @final
@@ -85,52 +72,40 @@ class RND:
 
     def init(self, key: Key, spec: RunSpec) -> PyTree:
         code_key, target_key, predictor_key = jax.random.split(key, 3)
-        space = spec.env.observation
-        codes = init_codes(code_key, space)
-        blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape_dtype(space))
-        example = encode(space, codes, blank, self.inputs)
+        inputs = init_inputs(
+            code_key, spec.env.observation, self.inputs, normalise=self.normalise_inputs
+        )
+        example = jnp.zeros(num_inputs(inputs))
         predictor = self._predictor().init(predictor_key, example)
         return RNDState(
-            space=space,
-            codes=codes,
+            inputs=inputs,
             target=self._target().init(target_key, example),
-            predictor=predictor,
-            optimiser=optax.adam(self.learning_rate).init(predictor),
-            inputs=init_moments(example.shape),
+            predictor=init_fitted(predictor, self.learning_rate),
         )
 
     def reward(self, state: PyTree, traj: Trajectory) -> tuple[PyTree, jax.Array]:
-        if self.normalise_inputs:
-            state = dataclasses.replace(state, inputs=self._observe(state, traj.next_obs))
-        numbers = state.inputs.mean.size + self.hidden_size
+        state = dataclasses.replace(state, inputs=observe_inputs(state.inputs, traj.next_obs))
+        numbers = num_inputs(state.inputs) + self.hidden_size
         r_int = map_time(
-            lambda obs: self._errors(state, state.predictor, obs), traj.next_obs, numbers
+            lambda obs: self._errors(state, state.predictor.params, obs), traj.next_obs, numbers
         )
         return state, r_int
 
     def update(self, key: Key, state: PyTree, traj: Trajectory) -> tuple[PyTree, Metrics]:
-        num_rows = traj.reward.size
-        size = max(1, round(num_rows * self.update_fraction / self.num_minibatches))
-        rows = jax.random.randint(key, (self.num_minibatches, size), 0, num_rows)
-        flat = jax.tree.map(lambda x: x.reshape(num_rows, *x.shape[2:]), traj.next_obs)
-        adam = optax.adam(self.learning_rate)
+        def loss(predictor: PyTree, obs: PyTree, key: Key) -> tuple[jax.Array, Metrics]:
+            error = jnp.mean(self._errors(state, predictor, obs))
+            return error, {"predictor_loss": error}
 
-        def loss_fn(predictor: PyTree, obs: PyTree) -> jax.Array:
-            return jnp.mean(self._errors(state, predictor, obs))
-
-        def step(
-            carry: tuple[PyTree, PyTree], row: jax.Array
-        ) -> tuple[tuple[PyTree, PyTree], jax.Array]:
-            predictor, optimiser = carry
-            obs = jax.tree.map(lambda x: x[row], flat)
-            loss, gradient = jax.value_and_grad(loss_fn)(predictor, obs)
-            changes, optimiser = adam.update(gradient, optimiser)
-            return (optax.apply_updates(predictor, changes), optimiser), loss
-
-        carry = (state.predictor, state.optimiser)
-        (predictor, optimiser), losses = jax.lax.scan(step, carry, rows)
-        state = dataclasses.replace(state, predictor=predictor, optimiser=optimiser)
-        return state, {"predictor_loss": jnp.mean(losses)}
+        predictor, metrics = fit(
+            key,
+            state.predictor,
+            loss,
+            flatten_rollout(traj.next_obs),
+            learning_rate=self.learning_rate,
+            fraction=self.update_fraction,
+            num_minibatches=self.num_minibatches,
+        )
+        return dataclasses.replace(state, predictor=predictor), metrics
 
     def _target(self) -> MLP:
         return MLP((self.hidden_size, self.embedding_size))
@@ -138,16 +113,8 @@ class RND:
     def _predictor(self) -> MLP:
         return MLP((self.hidden_size,) * (1 + self.extra_layers) + (self.embedding_size,))
 
-    def _observe(self, state: RNDState, obs: PyTree) -> Moments:
-        num_steps, num_envs = jax.tree.leaves(obs)[0].shape[:2]
-        most = max(1, _STATISTICS_ROWS // num_steps)
-        some = jax.tree.map(lambda x: x[:, : min(num_envs, most)], obs)
-        return add_values(state.inputs, encode(state.space, state.codes, some, self.inputs))
-
     def _errors(self, state: RNDState, predictor: PyTree, obs: PyTree) -> jax.Array:
-        x = encode(state.space, state.codes, obs, self.inputs)
-        if self.normalise_inputs:
-            x = standardise(state.inputs, x)
+        x = inputs_of(state.inputs, obs)
         prediction: jax.Array = self._predictor().apply(predictor, x)  # type: ignore[assignment]
         answer: jax.Array = self._target().apply(state.target, x)  # type: ignore[assignment]
         return jnp.mean(jnp.square(prediction - answer), axis=-1)

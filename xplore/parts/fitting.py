@@ -1,0 +1,69 @@
+"""Fitting a network to a part of each rollout, as bonuses do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from xplore.contracts.types import Key, Metrics, PyTree
+
+
+class Fitted(NamedTuple):
+    """Parameters and the state of the optimiser that moves them."""
+
+    params: PyTree
+    optimiser: PyTree
+
+
+def init_fitted(params: PyTree, learning_rate: float | jax.Array) -> Fitted:
+    """Parameters about to be moved by Adam."""
+    return Fitted(params, optax.adam(learning_rate).init(params))
+
+
+def flatten_rollout(tree: PyTree) -> PyTree:
+    """Leaves `[T, N, ...]` as `[T*N, ...]`."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
+
+
+def fit(
+    key: Key,
+    fitted: Fitted,
+    loss: Callable[[PyTree, Any, Key], tuple[jax.Array, Metrics]],
+    data: PyTree,
+    *,
+    learning_rate: float | jax.Array,
+    fraction: float = 0.25,
+    num_minibatches: int = 8,
+) -> tuple[Fitted, Metrics]:
+    """Takes `num_minibatches` steps of Adam on a `fraction` of `data`, drawn with replacement.
+
+    Args:
+        key: consumed.
+        fitted: what to move.
+        loss: of `(params, rows, key)`, rows having the structure of `data`; a mean over rows, with
+            metrics, of which the means over minibatches are returned.
+        data: leaves `[M, ...]`, for example a flattened rollout.
+        learning_rate: of Adam.
+        fraction: of the M rows, all minibatches together.
+        num_minibatches: gradient steps.
+    """
+    num_rows = jax.tree.leaves(data)[0].shape[0]
+    size = max(1, round(num_rows * fraction / num_minibatches))
+    key_rows, key_loss = jax.random.split(key)
+    rows = jax.random.randint(key_rows, (num_minibatches, size), 0, num_rows)
+    adam = optax.adam(learning_rate)
+    gradient = jax.grad(loss, has_aux=True)
+
+    def step(fitted: Fitted, x: tuple[jax.Array, Key]) -> tuple[Fitted, Metrics]:
+        row, key = x
+        slopes, metrics = gradient(fitted.params, jax.tree.map(lambda x: x[row], data), key)
+        changes, optimiser = adam.update(slopes, fitted.optimiser)
+        return Fitted(optax.apply_updates(fitted.params, changes), optimiser), metrics
+
+    keys = jax.random.split(key_loss, num_minibatches)
+    fitted, metrics = jax.lax.scan(step, fitted, (rows, keys))
+    return fitted, jax.tree.map(jnp.mean, metrics)
