@@ -217,7 +217,8 @@ def thinned(
     """Joins neighbouring updates until at most `max_points` are left, `[S, U]` to `[S, P]`.
 
     Means over episodes are weighted by how many ended, so that every episode counts once; their
-    count is summed; the rest is averaged. A point is filed under its last update's env steps.
+    count is summed; what is told of the whole run so far (`episode/total...`, `oracle/...`) is the
+    last; the rest is averaged. A point is filed under its last update's env steps.
     """
     num = len(env_steps)
     edges = np.linspace(0, num, min(num, max_points) + 1).round().astype(int)
@@ -231,7 +232,11 @@ def thinned(
         if name == "episode/count":
             joined[name] = total(count)
             continue
-        weight = count if name.startswith("episode/") else np.isfinite(values).astype(np.float64)
+        of_episodes = name.startswith("episode/") or name == "oracle/regret"
+        if name.startswith(("episode/total", "oracle/")) and name != "oracle/regret":
+            joined[name] = values[:, edges[1:] - 1].astype(np.float64)
+            continue
+        weight = count if of_episodes else np.isfinite(values).astype(np.float64)
         with np.errstate(invalid="ignore"):
             sums = total(np.where(weight > 0, values.astype(np.float64), 0.0) * weight)
             joined[name] = sums / total(weight)  # 0/0: NaN, no episode ended

@@ -3,7 +3,7 @@
     python docs/generate.py            # or: make docs
     python docs/generate.py --check    # exit code 1, and one line for each file out of date
 
-The table and the figures between the markers of README.md come from `results/`.
+Tables and figures between the markers of README.md and the pages of docs/ come from `results/`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _KINDS = {
     "agent": ("Agents", "xplore.make_agent"),
     "bonus": ("Bonuses", "xplore.make_bonus"),
     "worlds": ("World samplers", "xplore.make_world_sampler"),
+    "wrapper": ("Wrappers of environments", "xplore.make"),
 }
 _REFERENCE_HEAD = """# Reference
 
@@ -96,6 +97,10 @@ def _kind(kind: str) -> str:
             groups.setdefault(entry.factory, []).append(entry)
     count = sum(map(len, groups.values()))
     head = f"## {title}\n\n{count} ids, made with `{maker}(id, **options)`."
+    if kind == "wrapper":
+        head = (
+            f'## {title}\n\nMade with `{maker}("wrapper/ID", **options)` around the environment ID.'
+        )
     return "\n\n".join([head, *(_component(group) for group in groups.values())])
 
 
@@ -132,10 +137,10 @@ def splice(text: str, results: Path, page_folder: Path | None = None) -> str:
         if not (folder / "table.md").is_file():
             return match[0]
         parts = [(folder / "table.md").read_text(encoding="utf-8").strip()]
+        drawn = {path.stem for path in folder.glob("*.png")}
         parts += [
-            f"![{folder.name}: {_FIGURES[name]}]({there}/{folder.name}/{name}.png)"
-            for name in _FIGURES
-            if (folder / f"{name}.png").is_file()
+            f"![{folder.name}: {_FIGURES.get(name, name)}]({there}/{folder.name}/{name}.png)"
+            for name in [*(n for n in _FIGURES if n in drawn), *sorted(drawn - _FIGURES.keys())]
         ]
         return "\n\n".join([match["open"], *parts, match["close"]])
 
@@ -156,7 +161,8 @@ def generated() -> dict[Path, str | Image.Image]:
         docs / "update.svg": update_picture(),
         **{
             path: splice(path.read_text(encoding="utf-8"), ROOT / "results", path.parent)
-            for path in (readme, docs / "minigrid.md")
+            for path in (readme, *sorted(docs.glob("*.md")))
+            if path.name not in ("reference.md", "gallery.md")
         },
     }
 

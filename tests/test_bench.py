@@ -280,12 +280,18 @@ def test_neighbouring_updates_are_joined_by_what_they_mean() -> None:
     metrics = {
         "episode/count": np.array([[1, 3, 0, 0]], np.float32),
         "episode/return": np.array([[1.0, 5.0, nan, nan]], np.float32),
+        "episode/total_return": np.array([[1.0, 16.0, 16.0, 16.0]], np.float32),
+        "oracle/coverage": np.array([[0.1, 0.3, 0.3, 0.5]], np.float32),
+        "oracle/regret": np.array([[2.0, 6.0, nan, nan]], np.float32),
         "agent/loss": np.array([[1.0, 5.0, 2.0, nan]], np.float32),
     }
     steps, joined = jobs.thinned(np.array([10, 20, 30, 35]), metrics, max_points=2)
     assert steps.tolist() == [20, 35]
     assert joined["episode/count"].tolist() == [[4.0, 0.0]]
     np.testing.assert_array_equal(joined["episode/return"], [[4.0, nan]])  # (1*1 + 3*5) / 4
+    np.testing.assert_array_equal(joined["oracle/regret"], [[5.0, nan]])
+    np.testing.assert_array_equal(joined["episode/total_return"], [[16.0, 16.0]])
+    np.testing.assert_allclose(joined["oracle/coverage"], [[0.3, 0.5]], rtol=1e-6)
     np.testing.assert_array_equal(joined["agent/loss"], [[3.0, 2.0]])
     steps, joined = jobs.thinned(np.array([10, 20, 30, 35]), metrics, max_points=9)
     assert steps.tolist() == [10, 20, 30, 35]

@@ -14,13 +14,19 @@ from xplore.cli.console import Console
 from xplore.cli.options import parse
 from xplore.contracts.registry import entries
 
-Kind = Literal["all", "envs", "agents", "bonuses", "worlds", "suites"]
-_REGISTRY = {"envs": "env", "agents": "agent", "bonuses": "bonus", "worlds": "worlds"}
+Kind = Literal["all", "envs", "agents", "bonuses", "worlds", "wrappers", "suites"]
+_REGISTRY = {
+    "envs": "env",
+    "agents": "agent",
+    "bonuses": "bonus",
+    "worlds": "worlds",
+    "wrappers": "wrapper",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ListOptions:
-    """Lists what can be named: environments, agents, bonuses, world samplers and suites."""
+    """Lists what can be named: environments, agents, bonuses, world samplers, wrappers, suites."""
 
     kind: Annotated[Kind, tyro.conf.Positional] = "all"
     """what to list"""
