@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "measure": CONTRACTS,
     "record": CONTRACTS,
 }
-TOP = {"bench", "benchmarks", "cli", "film", "testing", "xplore"}
+TOP = {"bench", "benchmarks", "cli", "film", "heatmap", "testing", "xplore"}
 
 
 def _modules() -> list[tuple[str, Path]]:

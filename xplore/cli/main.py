@@ -41,6 +41,9 @@ COMMANDS = {
     "plot": Command("suites", "plot", "plot SUITE", "a suite's figures, from its rows"),
     "speed": Command("speed", "speed", "speed ENV", "how many steps a second an environment makes"),
     "play": Command("play", "play", "play ENV", "play an environment in the terminal"),
+    "heatmap": Command(
+        "heatmap", "heatmap", "heatmap ENV [--bonuses B ...]", "draw visits and bonus per cell"
+    ),
     "watch": Command("watch", "watch", "watch ENV [--agent A ...]", "film an episode, as a GIF"),
 }
 
