@@ -20,7 +20,7 @@ class HeatmapOptions:
     """Draws visits and mean bonus per cell over training, one pair of rows for each bonus.
 
     Every bonus trains the same agent on the same level from the same seed. `--gif` makes a film of
-    it, `--trace` shows one episode of the first bonus's agent with what each step was paid.
+    it, `--trace` shows an episode of the first agent that is paid a bonus, and what its steps were.
     """
 
     env: Annotated[str, tyro.conf.Positional]
@@ -102,7 +102,7 @@ def _draw(options: Any) -> None:
         save_film(figures, gif)
         print(f"film: {gif}")
     if trace is not None:
-        first = options.bonuses[0]
+        first = next((id for id in options.bonuses if id != "none"), options.bonuses[0])
         _trace(options, configs[first], states[first], first, trace)
         print(f"trace: {trace}")
 
