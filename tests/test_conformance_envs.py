@@ -14,7 +14,7 @@ from jax.custom_batching import custom_vmap
 
 from xplore.contracts.component import component
 from xplore.contracts.spaces import Box, Dict, Discrete
-from xplore.contracts.types import EnvSpec, TimeStep
+from xplore.contracts.types import EnvSpec, Outcomes, Starts, TimeStep
 from xplore.testing import check_env
 
 
@@ -213,3 +213,90 @@ def test_a_broken_environment_fails(fault):
 def test_a_broken_value_fails(make, said):
     with pytest.raises(AssertionError, match=said):
         check_env(make())
+
+
+@component
+class Slide:
+    """Four rows down a slope, left or right by chance; says all that can happen, or says it wrong.
+
+    Its index is `row * 2 + side`. Action 1 goes right with probability 3/4 and pays 1 there.
+    """
+
+    fault: str = ""
+
+    def spec(self):
+        index = {"index": Discrete(10)} if self.fault != "no index" else {}
+        layers = {"uneven layers": 3, "later layer": 2}.get(self.fault, 5)
+        return EnvSpec(
+            "Slide", Discrete(10), Discrete(2), 4, True, Dict(index), 0 if index == {} else layers
+        )
+
+    def sample_level(self, key):
+        return jax.random.bits(key, (), jnp.uint32) % 2
+
+    def reset_to_level(self, key, level):
+        state = level.astype(jnp.int32)
+        return state, state
+
+    def moved(self, state, right):
+        return state + 2 - state % 2 + right
+
+    def step(self, key, state, action):
+        right = jax.random.uniform(key) < jnp.where(action == 1, 0.75, 0.25)
+        after = self.moved(state, right.astype(jnp.int32))
+        reward = jnp.where(right, action, 0).astype(jnp.float32)
+        info = {"success": right}
+        return after, TimeStep(after, reward, after >= 8, jnp.zeros((), bool), info)
+
+    def privileged(self, state):
+        return {} if self.fault == "no index" else {"index": state}
+
+    def starts(self):
+        probability, levels = jnp.full(2, 0.5), jnp.arange(2, dtype=jnp.uint32)
+        if self.fault == "starts":
+            probability = probability * 0.9
+        if self.fault == "a start":
+            probability = jnp.array([1.0, 0.0])
+        return Starts(probability, levels)
+
+    def outcomes(self, state, action):
+        likely = jnp.where(action == 1, 0.75, 0.25) - 0.2 * (self.fault == "frequency")
+        p = jnp.stack([1.0 - likely, likely])
+        if self.fault == "sum":
+            p = p * 1.1
+        after = self.moved(state, jnp.array([0, 1 + 10 * (self.fault == "range")]))
+        if self.fault == "successor":
+            after = jnp.where(state == 4, 6, after)
+        reward = jnp.array([0.0, 1.0]) * (action + 0.1 * (self.fault == "reward"))
+        if self.fault == "shape":
+            reward = reward[:1]
+        ends = (after >= 8) ^ (self.fault == "end")
+        return Outcomes(p, after, reward, ends)
+
+
+FINITE_FAULTS = {
+    "no index": "privileged 'index' must be a Discrete",
+    "shape": "outcomes are not K of what a step gives",
+    "starts": "probabilities of starts sum to 0.9",
+    "a start": r"starts in index \[1\], not among starts",
+    "sum": "probabilities of outcomes sum to 1.1",
+    "range": "index after an outcome is outside",
+    "successor": r"a step leads to index 7 after action . in index 4, no outcome",
+    "frequency": "has probability 0.(45|05|95|55).* by outcomes",
+    "reward": "has the reward .* by outcomes",
+    "end": r"a step leads to index \d after action . in index \d, no outcome",
+    "uneven layers": "10 indices are not layers of one size",
+    "later layer": "a step leads to another than the next",
+}
+
+
+def test_the_sound_finite_environment_passes():
+    slide: Any = Slide()
+    check_env(slide, thorough=False)
+
+
+@pytest.mark.parametrize("fault", FINITE_FAULTS)
+def test_wrong_outcomes_fail(fault):
+    slide: Any = Slide(fault)
+    with pytest.raises(AssertionError, match=FINITE_FAULTS[fault]):
+        check_env(slide, num_envs=4, num_steps=16, thorough=False)

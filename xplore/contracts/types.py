@@ -34,7 +34,9 @@ class EnvSpec:
         privileged: names and spaces of `Environment.privileged(state)`. By convention "position" is
             a `Discrete` index of where the agent is, "state" an integer `Box` that identifies the
             whole state (two states are equal iff these are), "carrying" a `Discrete` for what is
-            held.
+            held, "index" a `Discrete` number of the state (see `FiniteEnvironment`).
+        num_layers: L > 0: indices are L layers of one size, in order; episodes start in the first,
+            and a step that does not terminate leads to the next one. 0: nothing is said.
     """
 
     name: str

@@ -9,9 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from xplore.contracts.spaces import Box, Discrete, shape_dtype
-from xplore.contracts.types import Environment, EnvSpec, Key, PyTree, TimeStep, Trajectory
+from xplore.contracts.types import (
+    Environment,
+    EnvSpec,
+    FiniteEnvironment,
+    Key,
+    PyTree,
+    TimeStep,
+    Trajectory,
+)
 from xplore.testing import _compare as c
 from xplore.testing import _programs as p
+from xplore.testing._finite import check_finite
 
 
 def check_env(
@@ -22,7 +31,10 @@ def check_env(
     It is a value; its shapes and dtypes are the spec's and stay so in a scan; observations,
     privileged information and rewards are finite and within the spec; the level alone fixes the
     start; equal inputs give equal outputs, and the step's key changes nothing unless the spec says
-    stochastic; no episode outlasts `max_steps`; a compiled batch agrees with plain Python.
+    stochastic; no episode outlasts `max_steps`; a compiled batch agrees with plain Python. Of a
+    `FiniteEnvironment`, `starts` and `outcomes` agree with what is sampled: probabilities sum to 1,
+    indices are within range, steps lead where `outcomes` says, as often, for the same mean reward
+    within 4 standard errors, and from layer to layer where there are `num_layers`.
 
     Args:
         env: what is checked.
@@ -64,6 +76,8 @@ def check_env(
                 p.time_step(traj),
                 f"{name}: step depends on its key, but the spec says stochastic=False",
             )
+        if isinstance(env, FiniteEnvironment):
+            check_finite(name, env, jax.tree.map(np.asarray, starts), traj)
         if thorough:
             _compare_with_python(name, env, c.last((level_keys, reset_keys, levels, starts)), traj)
     whole = jax.tree.map(lambda *x: np.concatenate(x), *chunks)
@@ -73,7 +87,12 @@ def check_env(
 def _check_env_shapes(name: str, env: Environment, spec: EnvSpec) -> None:
     c.require(isinstance(spec, EnvSpec), f"{name}: spec() is no EnvSpec")
     c.require(hash(spec) == hash(env.spec()), f"{name}: two calls of spec() differ")
-    for entry, kind in (("position", Discrete), ("carrying", Discrete), ("state", Box)):
+    for entry, kind in (
+        ("position", Discrete),
+        ("carrying", Discrete),
+        ("index", Discrete),
+        ("state", Box),
+    ):
         declared = dict(spec.privileged.items).get(entry)
         said = f"{name}: privileged {entry!r} must be a {kind.__name__}, not {declared}"
         c.require(declared is None or isinstance(declared, kind), said)
