@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 def play(env: CtxDeepSea, levels: Any, plans: Array) -> tuple[Array, Array]:
     """Success `[L]` and the columns `[L, N]` after each step, of plans of actions `[L, N]`."""
     success, columns = _episodes(env, levels, np.asarray(plans, np.int32))
-    return np.asarray(success).any(1), np.asarray(columns)
+    return np.asarray(np.any(success, axis=1)), np.asarray(columns)
 
 
 @jax.jit
@@ -160,7 +160,8 @@ def main(folder: tyro.conf.Positional[Path] = FOLDER, seeds: int = 5, held_out: 
         for seed in range(seeds)
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ctx_deep_sea.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
+    (folder / "ctx_deep_sea.json").write_text(text, encoding="utf-8")
     (folder / "ctx_deep_sea.md").write_text(table(rows), encoding="utf-8")
 
 

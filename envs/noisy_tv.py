@@ -122,12 +122,11 @@ class NoisyTV:
     def privileged(self, state: NoisyTVState) -> dict[str, jax.Array]:
         return self.env.privileged(state.inner)
 
-    def _picture(self, key: Key, space: Space) -> jax.Array:
+    def _picture(self, key: Key, space: Symbolic | Box) -> jax.Array:
         if self.channels:
             channel = jax.random.randint(key, (), 0, self.channels)
             key = jax.random.fold_in(jax.random.key(self.tv_seed), channel)
-        picture: jax.Array = space.sample(key)
-        return picture
+        return space.sample(key)
 
 
 def picture_space(wrapper: str, spec: EnvSpec) -> Symbolic | Box:

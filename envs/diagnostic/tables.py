@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, Protocol, final
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -191,21 +192,20 @@ class TableEnv:
     def _row(self, state: TableState, action: jax.Array) -> Any:
         """The outcomes of one action, `[K]` each, in the dtypes of a step."""
         dtypes = (jnp.float32, jnp.int32, jnp.float32, bool, bool)
-        return Tables(
-            *(
-                jnp.asarray(table, dtype)[state.place, action]
-                for table, dtype in zip(self._tables, dtypes, strict=True)
-            )
-        )
+        here = [
+            jnp.asarray(table, dtype)[state.place, action]
+            for table, dtype in zip(self._tables, dtypes, strict=True)
+        ]
+        return Tables._make(here)
 
 
 @functools.cache
-def _cached(task: Any) -> Tables:
+def _made(task: Any) -> Tables:
     tables: Tables = task.tables()
     for table in tables:
         table.flags.writeable = False
     return tables
 
 
-def _tables(task: TableTask) -> Tables:
-    return _cached(task)
+# A Protocol says nothing of hashing: to type checkers, a component may not be a cache's key.
+_tables = cast(Callable[[TableTask], Tables], _made)
