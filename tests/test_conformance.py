@@ -19,6 +19,7 @@ KINDS = {
     "symbolic": "MiniGrid-Empty-5x5-v0",
     "image": "DeepSea-5-v0",
     "vector": "gymnax/CartPole-v1",
+    "layered": "tabular/DeepSea-5-v0",
     "discrete": "gymnax/FrozenLake-misc",
     "box action": "gymnax/Pendulum-v1",
 }
