@@ -147,7 +147,11 @@ def test_stochastic_wind_and_noise():
     step = jax.jit(jax.vmap(env.step, (0, None, None)))
 
     def outcome(row: int, column: int, action: int):
-        state, ts = step(keys, DeepSeaState(jnp.int32(row), jnp.int32(column)), jnp.int32(action))
+        state, ts = step(
+            keys,
+            DeepSeaState(jnp.int32(row), jnp.int32(column), jnp.bool_(False)),
+            jnp.int32(action),
+        )
         return np.asarray(state.column), np.asarray(ts.reward, np.float64)
 
     column, reward = outcome(1, 1, 1)

@@ -18,19 +18,17 @@ from xplore.contracts.types import EnvSpec, Key, Outcomes, PyTree, Starts, TimeS
 
 
 class DeepSeaState(NamedTuple):
-    """Where the diver is: int32 `[]` each; `row` is `size` when the episode is over."""
+    """Where the diver is: `row` is `size` when the episode is over.
 
-    row: jax.Array
-    column: jax.Array
+    `bad`, which decides nothing, is whether the diagonal was left by choice.
+    """
+
+    row: jax.Array  # int32 []
+    column: jax.Array  # int32 []
+    bad: jax.Array  # bool []
 
 
 @register_env("DeepSea-v0")
-@register_env("DeepSea-5-v0", size=5)
-@register_env("DeepSea-10-v0", size=10)
-@register_env("DeepSea-14-v0", size=14)
-@register_env("DeepSea-20-v0", size=20)
-@register_env("DeepSea-30-v0", size=30)
-@register_env("DeepSea-50-v0", size=50)
 @final
 @component
 class DeepSea:
@@ -60,7 +58,8 @@ class DeepSea:
     Optimal return: 0.99; with `deterministic=False`, p^(N-1) - 0.01/N sum_{k<N} p^k, p = 1 - 1/N.
     Random return: 2^-N - 0.005, as uniformly random actions succeed with probability 2^-N
         (p^(N-1) times that with `deterministic=False`).
-    Solved when: the mean return exceeds 0.5; `info["success"]` is the treasure.
+    Solved when: the mean return exceeds 0.5; `info["success"]` is the treasure. bsuite counts
+        episodes with a step to the left on the diagonal: `info["bad_episode"]`, from that step on.
     Reference: Osband et al. (2020), Behaviour suite for reinforcement learning, arXiv:1908.03568;
         Osband et al. (2019), Deep exploration via randomized value functions, arXiv:1703.07608.
     """
@@ -98,7 +97,7 @@ class DeepSea:
     def spec(self) -> EnvSpec:
         n = self.size
         return EnvSpec(
-            name=f"DeepSea-{n}",
+            name=f"DeepSea{'' if self.deterministic else 'Stochastic'}-{n}",
             observation=Box((n, n), "float32", 0.0, 1.0),
             action=Discrete(2),
             max_steps=n,
@@ -117,30 +116,46 @@ class DeepSea:
         return jnp.zeros((), jnp.uint32)
 
     def reset_to_level(self, key: Key, level: PyTree) -> tuple[DeepSeaState, jax.Array]:
-        state = DeepSeaState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        zero = jnp.zeros((), jnp.int32)
+        state = DeepSeaState(zero, zero, jnp.zeros((), bool))
         return state, self._observe(state)
 
     def step(
         self, key: Key, state: DeepSeaState, action: jax.Array
     ) -> tuple[DeepSeaState, TimeStep]:
+        if self.deterministic:
+            return self.resolve(state, action, jnp.float32(0.0), jnp.float32(0.0))
+        key_wind, key_noise = jax.random.split(key)
+        wind, noise = jax.random.uniform(key_wind), jax.random.normal(key_noise)
+        return self.resolve(state, action, wind, noise)
+
+    def resolve(
+        self, state: DeepSeaState, action: jax.Array, wind: jax.Array, noise: jax.Array
+    ) -> tuple[DeepSeaState, TimeStep]:
+        """`step`, given what chance decides; neither is read with `deterministic=True`.
+
+        Args:
+            state: before the step.
+            action: int32 `[]`.
+            wind: float32 `[]`, uniform in [0, 1): up to 1/N, right fails to move.
+            noise: float32 `[]`, added to the reward in the corners of the last row.
+        """
         n = self.size
         right = action == self._right_action(state)
-        in_last_column = state.column == n - 1
-        success = right & in_last_column
+        success = right & (state.column == n - 1)
         reward = self._expected_reward(state, right)
         moves_right = right
         if not self.deterministic:
-            key_wind, key_noise = jax.random.split(key)
-            moves_right = right & (jax.random.uniform(key_wind) > 1.0 / n)
-            in_corner = (state.row == n - 1) & (in_last_column | (state.column == 0))
-            reward = reward + jnp.where(in_corner, jax.random.normal(key_noise), 0.0)
+            moves_right = right & (wind > 1.0 / n)
+            in_corner = (state.row == n - 1) & ((state.column == n - 1) | (state.column == 0))
+            reward = reward + jnp.where(in_corner, noise, 0.0)
         state = self._moved(state, right, moves_right)
         return state, TimeStep(
             obs=self._observe(state),
             reward=reward.astype(jnp.float32),
             terminated=state.row == n,
             truncated=jnp.zeros((), bool),
-            info={"success": success},
+            info={"success": success, "bad_episode": state.bad},
         )
 
     def starts(self) -> Starts:
@@ -165,12 +180,14 @@ class DeepSea:
 
     def _moved(self, state: DeepSeaState, right: jax.Array, moves_right: jax.Array) -> DeepSeaState:
         shift = moves_right.astype(jnp.int32) - (~right).astype(jnp.int32)
-        return DeepSeaState(state.row + 1, jnp.clip(state.column + shift, 0, self.size - 1))
+        column = jnp.clip(state.column + shift, 0, self.size - 1)
+        bad = state.bad | (~right & (state.row == state.column))
+        return DeepSeaState(state.row + 1, column, bad)
 
     def privileged(self, state: DeepSeaState) -> dict[str, jax.Array]:
         row = jnp.minimum(state.row, self.size - 1)
         index = row * self.size + state.column
-        return {"position": index, "index": index, "state": jnp.stack(state)}
+        return {"position": index, "index": index, "state": jnp.stack(state[:2])}
 
     def _observe(self, state: DeepSeaState) -> jax.Array:
         # By comparison: a row past the last one matches nothing, and nothing is scattered.
@@ -184,6 +201,12 @@ class DeepSea:
         mapping = jnp.asarray(action_mapping(self.size, self.mapping_seed).reshape(-1))
         cell = state.row * self.size + state.column
         return mapping.at[cell].get(mode="clip").astype(jnp.int32)
+
+
+for _size in (5, *range(10, 51, 2)):  # bsuite's sizes, and a small one
+    register_env(f"DeepSea-{_size}-v0", size=_size)(DeepSea)
+for _size in (5, 10, 14, 20, 30, 50):
+    register_env(f"DeepSeaStochastic-{_size}-v0", size=_size, deterministic=False)(DeepSea)
 
 
 @functools.cache
