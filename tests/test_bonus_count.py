@@ -17,7 +17,7 @@ from xplore.bonuses.none import NoBonus
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Dict, Discrete, Symbolic
 from xplore.contracts.types import Bonus, EnvSpec, RunSpec, Trajectory
-from xplore.parts.cells import CELL_KEYS, CellKey, available_keys
+from xplore.parts.cells import CELL_KEYS, CellKey, Cells, available_keys
 
 KEY = jax.random.key(0)
 ENV = EnvSpec(
@@ -26,9 +26,16 @@ ENV = EnvSpec(
     action=Discrete(2),
     max_steps=9,
     privileged=Dict(
-        {"position": Discrete(9), "carrying": Discrete(2), "state": Box((2,), "int32", 0, 9)}
+        {
+            "position": Discrete(9),
+            "direction": Discrete(4),
+            "index": Discrete(9),
+            "carrying": Discrete(2),
+            "state": Box((2,), "int32", 0, 9),
+        }
     ),
 )
+STATE_KEYS: tuple[CellKey, ...] = tuple(key for key in CELL_KEYS if not Cells(key).of_actions)
 BARE = EnvSpec("Cart-v1", Box((2,)), Discrete(2), 9)
 ALL: list[Any] = [count, episodic_count, first_visit, count_x_episodic]
 
@@ -54,7 +61,8 @@ def rollout(states: Any, first: Any = None, carrying: Any = 0, floats: bool = Fa
 
     def tell(part: slice) -> dict[str, Any]:
         s, h = np.clip(at[part], 0, 8).astype(np.int32), held[part].astype(np.int32)
-        return {"position": s, "carrying": h, "state": np.stack([s, h], -1)}
+        places = {"position": s, "direction": s * 0, "index": s}
+        return {**places, "carrying": h, "state": np.stack([s, h], -1)}
 
     zeros = np.zeros((num_steps, num_envs), np.float32)
     leaves: dict[str, Any] = dict(
@@ -79,7 +87,7 @@ def visits(bonus: Bonus, *rollouts: Trajectory, env: EnvSpec = ENV) -> Any:
     return np.round(np.concatenate(found) ** -2.0).squeeze().tolist()
 
 
-@pytest.mark.parametrize("key", CELL_KEYS)
+@pytest.mark.parametrize("key", STATE_KEYS)
 def test_lifelong_count_by_hand(key: CellKey) -> None:
     # It starts in 0 (a visit), and is back there at step 2; the next rollout goes on in it.
     bonus = count(coefficient=1.0, key=key, table_size=4096)
@@ -93,7 +101,7 @@ def test_envs_share_the_lifelong_table_within_a_time_step() -> None:
     assert visits(count(coefficient=1.0, key="position"), two) == [[2, 2], [3, 1], [2, 4]]
 
 
-@pytest.mark.parametrize("key", CELL_KEYS)
+@pytest.mark.parametrize("key", STATE_KEYS)
 def test_episodic_count_forgets_at_first_and_only_there(key: CellKey) -> None:
     bonus = episodic_count(coefficient=1.0, key=key)
     first = rollout([0, 1, 0, 1, 1])
@@ -127,9 +135,11 @@ def test_product_of_counts() -> None:
 def test_keys_tell_apart_what_they_say() -> None:
     # Step 1 holds something: the same view and place, another state.
     held = rollout([0, 1, 1], carrying=[[0], [0], [1]])
-    counts = {key: visits(count(coefficient=1.0, key=key), held) for key in CELL_KEYS}
+    counts = {key: visits(count(coefficient=1.0, key=key), held) for key in STATE_KEYS}
     assert counts == {
         "position": [1, 2],
+        "position+direction": [1, 2],
+        "index": [1, 2],
         "observation": [1, 2],
         "observation+carry": [1, 1],
         "state": [1, 1],
@@ -181,10 +191,12 @@ def test_cells_is_how_many_were_visited() -> None:
 
 @pytest.mark.parametrize("make", ALL)
 def test_a_key_the_environment_lacks_is_refused_by_name(make: Any) -> None:
-    assert available_keys(BARE) == ("observation",)
+    assert available_keys(BARE) == ("observation", "observation+action")
     assert available_keys(ENV) == CELL_KEYS
-    for key in ("position", "observation+carry", "state"):
-        with pytest.raises(ConfigError, match=r"Cart-v1 .*its keys: observation$"):
+    for key in ("position", "position+direction", "index", "observation+carry", "state"):
+        with pytest.raises(
+            ConfigError, match=r"Cart-v1 .*its keys: observation, observation\+action$"
+        ):
             make(key=key).init(KEY, RunSpec(BARE, 1, 1))
 
 
@@ -192,9 +204,14 @@ def test_what_is_read_is_declared() -> None:
     declared = {key: count(key=key).reads() for key in CELL_KEYS}
     assert declared == {
         "position": ("position",),
+        "position+direction": ("position", "direction"),
+        "index": ("index",),
         "observation": (),
         "observation+carry": ("carrying",),
         "state": ("state",),
+        "position+action": ("position",),
+        "observation+action": (),
+        "state+action": ("state",),
     }
     assert count_x_episodic(key="state").reads() == ("state",)
     assert first_visit(key="state").reads() == ("state",)

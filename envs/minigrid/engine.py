@@ -66,6 +66,7 @@ class MiniGrid:
         num_cells = self.task.width * self.task.height
         privileged: dict[str, Space] = {
             "position": Discrete(num_cells),
+            "direction": Discrete(4),
             "carrying": Discrete(cells.NUM_CARRIED),
             "state": Box((num_cells + 4 + _num_extra_bytes(self.task),), "uint8", 0, 255),
         }
@@ -149,6 +150,7 @@ class MiniGrid:
         rest = (state.position % width, state.position // width, state.direction, state.carrying)
         return {
             "position": state.position,
+            "direction": state.direction,
             "carrying": cells.carried_index(state.carrying),
             "state": jnp.concatenate(
                 [state.grid, jnp.stack([x.astype(jnp.uint8) for x in rest])]

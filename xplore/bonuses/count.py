@@ -54,8 +54,9 @@ def count(
 
     Args:
         coefficient: the bonus of a first visit.
-        key: what is counted: `position`, `observation`, `observation+carry` or `state`. The agent
-            may not see what `position` and `state` count: say so where results are compared.
+        key: what is counted, such as `position`, `observation` or, for pairs of state and action,
+            `observation+action`: see `xplore.parts.cells.Cells`. The agent may not see what
+            `position` and `state` count: say so where results are compared.
         table_size: rows of a hashed table, a power of two.
         num_tables: hashed tables, of which the least count holds.
         bin_size: floats are rounded to multiples of it before they are counted.
@@ -63,7 +64,7 @@ def count(
     Reference: Strehl and Littman (2008), MBIE-EB; on deep agents Bellemare et al. (2016),
     arXiv:1606.01868, and Tang et al. (2017), arXiv:1611.04717 (hashed counts).
 
-    Deviations from the papers: states, not state-action pairs; counted exactly, not by a density
-    model or SimHash.
+    Deviations from the papers: states, not state-action pairs, unless `key` asks for them;
+    counted exactly, not by a density model or SimHash.
     """
     return Scale(Count(Cells(key, table_size, num_tables, bin_size)), coefficient)

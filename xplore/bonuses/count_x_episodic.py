@@ -22,7 +22,7 @@ def count_x_episodic(
 
     Args:
         coefficient: the bonus of a visit that is the first in the run.
-        key: what is counted: `position`, `observation`, `observation+carry` or `state`.
+        key: what is counted: a key of `xplore.parts.cells.Cells`.
         table_size: rows of a hashed lifelong table, a power of two.
         episodic_table_size: rows of a hashed episodic table, a power of two, per env.
         num_tables: hashed tables, of which the least count holds.

@@ -53,7 +53,7 @@ def episodic_count(
 
     Args:
         coefficient: the bonus of a visit that is the first in its episode.
-        key: what is counted: `position`, `observation`, `observation+carry` or `state`.
+        key: what is counted: a key of `xplore.parts.cells.Cells`.
         table_size: rows of a hashed table, a power of two; each env has its own, so that memory is
             `4 * num_tables * table_size` bytes per env.
         num_tables: hashed tables, of which the least count holds.

@@ -19,7 +19,7 @@ def first_visit(
 
     Args:
         coefficient: the bonus of a visit that is the first in its episode.
-        key: what is counted: `position`, `observation`, `observation+carry` or `state`.
+        key: what is counted: a key of `xplore.parts.cells.Cells`.
         table_size: rows of a hashed table, a power of two, per env.
         num_tables: hashed tables, of which the least count holds.
         bin_size: floats are rounded to multiples of it before they are counted.

@@ -91,6 +91,15 @@ class RND:
         )
         return state, r_int
 
+    def novelties(self, state: PyTree, traj: Trajectory) -> tuple[PyTree, jax.Array, jax.Array]:
+        """Returns the state, and the roots of the errors on `obs` and on `next_obs` `[T, N]`."""
+        state, after = self.reward(state, traj)
+        numbers = num_inputs(state.inputs) + self.hidden_size
+        before = map_time(
+            lambda obs: self._errors(state, state.predictor.params, obs), traj.obs, numbers
+        )
+        return state, jnp.sqrt(before), jnp.sqrt(after)
+
     def update(self, key: Key, state: PyTree, traj: Trajectory) -> tuple[PyTree, Metrics]:
         def loss(predictor: PyTree, obs: PyTree, key: Key) -> tuple[jax.Array, Metrics]:
             error = jnp.mean(self._errors(state, predictor, obs))

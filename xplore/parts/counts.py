@@ -23,6 +23,11 @@ def init_counts(num_tables: int, num_rows: int) -> Tables:
     return tuple(jnp.zeros((num_rows,), jnp.uint32) for _ in range(num_tables))
 
 
+def init_decayed_counts(num_tables: int, num_rows: int) -> Tables:
+    """As `init_counts`, but float32: for counts that are scaled down now and then."""
+    return tuple(jnp.zeros((num_rows,), jnp.float32) for _ in range(num_tables))
+
+
 def count_visits(
     tables: Tables, before: jax.Array, after: jax.Array, first: jax.Array
 ) -> tuple[Tables, jax.Array]:
@@ -32,28 +37,48 @@ def count_visits(
     once: two envs that reach a new state together both find a count of 2.
 
     Args:
-        tables: K of uint32 `[M]`.
+        tables: K of uint32 (or float32) `[M]`.
         before: int32 `[K, T, N]`, rows of `obs`; read where `first`.
         after: int32 `[K, T, N]`, rows of `next_obs`.
         first: bool `[T, N]`.
 
     Returns:
-        The tables, and uint32 `[T, N]`: N(s') after the visit, the least over the K tables.
+        The tables, and counts of their dtype `[T, N]`: N(s') after the visit, the least over the K
+        tables.
     """
+    tables, counts = _count(tables, before, after, first, (after,))
+    return tables, counts[0]
 
-    def step(table: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        start_t, after_t = rows
-        table = table.at[jnp.concatenate([start_t, after_t])].add(jnp.uint32(1), mode="drop")
-        return table, table[after_t]
+
+def count_transitions(
+    tables: Tables, before: jax.Array, after: jax.Array, first: jax.Array
+) -> tuple[Tables, jax.Array, jax.Array]:
+    """As `count_visits`, but returns `(tables, N(s), N(s'))`, both after the visit of s'."""
+    tables, counts = _count(tables, before, after, first, (before, after))
+    return tables, counts[0], counts[1]
+
+
+def _count(
+    tables: Tables,
+    before: jax.Array,
+    after: jax.Array,
+    first: jax.Array,
+    asked: tuple[jax.Array, ...],
+) -> tuple[Tables, list[jax.Array]]:
+    def step(table: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, list[jax.Array]]:
+        start_t, after_t, *asked_t = rows
+        one = jnp.ones((), table.dtype)
+        table = table.at[jnp.concatenate([start_t, after_t])].add(one, mode="drop")
+        return table, [table[row] for row in asked_t]
 
     # One scan a table rather than a vmap over them: batched scatters are slower.
     counted, counts = [], []
-    for table, before_k, after_k in zip(tables, before, after, strict=True):
-        start = jnp.where(first, before_k, table.size)  # out of range: dropped
-        table, count = jax.lax.scan(step, table, (start, after_k))
+    for k, table in enumerate(tables):
+        start = jnp.where(first, before[k], table.size)  # out of range: dropped
+        table, count = jax.lax.scan(step, table, (start, after[k], *(rows[k] for rows in asked)))
         counted.append(table)
         counts.append(count)
-    return tuple(counted), jnp.min(jnp.stack(counts), axis=0)
+    return tuple(counted), [jnp.min(jnp.stack(c), axis=0) for c in zip(*counts, strict=True)]
 
 
 _COUNT_BITS = 12

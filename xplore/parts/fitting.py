@@ -38,6 +38,7 @@ def fit(
     learning_rate: float | jax.Array,
     fraction: float = 0.25,
     num_minibatches: int = 8,
+    num_filled: jax.Array | None = None,
 ) -> tuple[Fitted, Metrics]:
     """Takes `num_minibatches` steps of Adam on a `fraction` of `data`, drawn with replacement.
 
@@ -50,11 +51,13 @@ def fit(
         learning_rate: of Adam.
         fraction: of the M rows, all minibatches together.
         num_minibatches: gradient steps.
+        num_filled: int32 `[]`, at least 1: only so many of the M rows, the first, are drawn from.
     """
     num_rows = jax.tree.leaves(data)[0].shape[0]
     size = max(1, round(num_rows * fraction / num_minibatches))
+    most = num_rows if num_filled is None else num_filled
     key_rows, key_loss = jax.random.split(key)
-    rows = jax.random.randint(key_rows, (num_minibatches, size), 0, num_rows)
+    rows = jax.random.randint(key_rows, (num_minibatches, size), 0, most)
     adam = optax.adam(learning_rate)
     gradient = jax.grad(loss, has_aux=True)
 

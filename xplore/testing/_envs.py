@@ -87,12 +87,14 @@ def check_env(
 def _check_env_shapes(name: str, env: Environment, spec: EnvSpec) -> None:
     c.require(isinstance(spec, EnvSpec), f"{name}: spec() is no EnvSpec")
     c.require(hash(spec) == hash(env.spec()), f"{name}: two calls of spec() differ")
-    for entry, kind in (
-        ("position", Discrete),
-        ("carrying", Discrete),
-        ("index", Discrete),
-        ("state", Box),
-    ):
+    kinds = {
+        "position": Discrete,
+        "direction": Discrete,
+        "carrying": Discrete,
+        "index": Discrete,
+        "state": Box,
+    }
+    for entry, kind in kinds.items():
         declared = dict(spec.privileged.items).get(entry)
         said = f"{name}: privileged {entry!r} must be a {kind.__name__}, not {declared}"
         c.require(declared is None or isinstance(declared, kind), said)

@@ -1,0 +1,56 @@
+"""What every lifelong bonus must do: wear off where nothing new can happen."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xplore
+from xplore.contracts import registry
+from xplore.contracts.spaces import Box, Discrete
+from xplore.contracts.types import EnvSpec, RunSpec, Trajectory
+
+KEY = jax.random.key(0)
+T, N, ROLLOUTS = 32, 8, 150
+SPEC = RunSpec(EnvSpec("Loop-v0", Box((3,)), Discrete(2), 0), N, T)
+# These pay anew in every episode, or nothing: all else is held to it.
+NOT_LIFELONG = {"none", "episodic_count", "first_visit", "ride"}
+SMALL = {"table_size": 1 << 8, "episodic_table_size": 1 << 8, "replay_size": 1 << 12}
+
+
+def loop() -> Trajectory:
+    """Two states in turn, whatever is done; an episode begins at the first step of a rollout."""
+    places = np.asarray([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]], np.float32)
+    at = np.broadcast_to(np.arange(T + 1)[:, None] % 2, (T + 1, N))
+    zeros = np.zeros((T, N), np.float32)
+    first = zeros > 0
+    first[0] = True
+    leaves: dict[str, Any] = dict(
+        obs=places[at[:-1]], action=at[:-1].astype(np.int32), reward=zeros,
+        next_obs=places[at[1:]], terminated=zeros > 0, truncated=zeros > 0, first=first,
+        level_id=zeros.astype(np.uint32), info={}, privileged={}, next_privileged={},
+        extras=(), carry=(),
+    )  # fmt: skip
+    return Trajectory(**jax.tree.map(jnp.asarray, leaves))
+
+
+@pytest.mark.parametrize("id", [i for i in xplore.list_bonuses() if i not in NOT_LIFELONG])
+def test_lifelong_bonuses_wear_off_on_a_loop_of_two_states(id: str) -> None:
+    options = inspect.signature(registry.find("bonus", id).factory).parameters
+    bonus = xplore.make_bonus(id, **{k: v for k, v in SMALL.items() if k in options})
+    traj = loop()
+
+    def step(state: Any, key: jax.Array) -> Any:
+        state, r_int = bonus.reward(state, traj)
+        return bonus.update(key, state, traj)[0], jnp.max(r_int)
+
+    run = jax.jit(lambda state: jax.lax.scan(step, state, jax.random.split(KEY, ROLLOUTS))[1])
+    paid = np.asarray(run(bonus.init(KEY, SPEC)))
+    assert np.all(np.isfinite(paid))
+    assert paid[0] > 0
+    assert np.mean(paid[-10:]) < 0.1 * paid[0]
