@@ -1,7 +1,7 @@
 """What learning levels by heart is worth in CtxDeepSea, on those levels and on others.
 
-`python -m xplore.benchmarks.ctx_deep_sea` writes `ctx_deep_sea.json` and a table of it into
-`results/diagnostic`. Three policies, none of which learns gradually:
+`python -m xplore.benchmarks.ctx_deep_sea` writes `rows.json` and a table of it into
+`results/ctx-deep-sea`. Three policies, none of which learns gradually:
 
 * `memoriser` keeps, for each training level, the action that went right in each cell of the
   diagonal, found by trial; in a level it does not know it does what was right most often there;
@@ -26,7 +26,7 @@ from xplore.contracts.types import Environment
 from xplore.envs.diagnostic.ctx_deep_sea import CtxDeepSea
 from xplore.parts.levels import held_out_ids, levels_from_ids, train_ids
 
-FOLDER: Final = Path(__file__).resolve().parents[1] / "results" / "diagnostic"
+FOLDER: Final = Path(__file__).resolve().parents[1] / "results" / "ctx-deep-sea"
 SIZES: Final = (3, 6, 8, 10)
 NUM_TRAIN: Final = (1, 10, 100, 1000)
 Array = npt.NDArray[Any]
@@ -147,7 +147,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def load(folder: Path) -> list[dict[str, Any]]:
     """The rows in `folder`."""
-    rows: list[dict[str, Any]] = json.loads((folder / "ctx_deep_sea.json").read_text("utf-8"))
+    rows: list[dict[str, Any]] = json.loads((folder / "rows.json").read_text("utf-8"))
     return rows
 
 
@@ -161,8 +161,8 @@ def main(folder: tyro.conf.Positional[Path] = FOLDER, seeds: int = 5, held_out: 
     ]
     folder.mkdir(parents=True, exist_ok=True)
     text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
-    (folder / "ctx_deep_sea.json").write_text(text, encoding="utf-8")
-    (folder / "ctx_deep_sea.md").write_text(table(rows), encoding="utf-8")
+    (folder / "rows.json").write_text(text, encoding="utf-8")
+    (folder / "table.md").write_text(table(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

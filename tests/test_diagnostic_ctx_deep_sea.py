@@ -138,7 +138,7 @@ def test_who_learns_by_heart_knows_its_levels_and_no_others():
 def test_stored_table_is_what_was_measured():
     folder = bench.FOLDER
     measured = bench.load(folder)
-    assert bench.table(measured) == (folder / "ctx_deep_sea.md").read_text(encoding="utf-8")
+    assert bench.table(measured) == (folder / "table.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("hidden", ["", "-Hidden"])
