@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,9 +65,10 @@ def test_an_episode_is_truncated_after_its_pulls():
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_an_instance_is_finite_and_its_values_exact(kind):
-    env = MAKERS[kind](num_arms=3, num_steps=5, instance_seed=4)
-    assert isinstance(env, FiniteEnvironment)
+    made = MAKERS[kind](num_arms=3, num_steps=5, instance_seed=4)
+    assert isinstance(made, FiniteEnvironment)
     assert not isinstance(MAKERS[kind](), FiniteEnvironment)
+    env: Any = made
     check_env(env, num_envs=2, num_steps=16, thorough=False)
     levels = [env.sample_level(jax.random.key(k)) for k in (0, 1)]
     np.testing.assert_array_equal(*levels)
@@ -77,7 +80,8 @@ def test_an_instance_is_finite_and_its_values_exact(kind):
 
 def test_ids():
     assert xplore.make("BernoulliBandit-10-v0") == bernoulli_bandit(10)
-    assert xplore.make("GaussianBandit-10-v0", instance_seed=1).bandit.prior == "gaussian"
+    instance: Any = xplore.make("GaussianBandit-10-v0", instance_seed=1)
+    assert instance.bandit.prior == "gaussian"
 
 
 @pytest.mark.parametrize(

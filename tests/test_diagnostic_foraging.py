@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,10 +95,10 @@ def tables(env):
 
 @pytest.mark.parametrize("best", [True, False])
 def test_average_rewards_are_those_of_the_outcomes(best):
-    env = foraging(3, 1, (0.5, 1.0), hazard=0.05, regrowth=0.1, view_size=3, finite=True)
+    env: Any = foraging(3, 1, (0.5, 1.0), hazard=0.05, regrowth=0.1, view_size=3, finite=True)
     after, probability, reward = tables(env)
     mean = np.sum(probability.astype(float) * reward, axis=2)
-    values = np.zeros(after.shape[1])
+    gain, values = 0.0, np.zeros(after.shape[1])
     for _ in range(3000):
         of_action = mean + np.sum(probability * values[after], axis=2)
         new = of_action.max(0) if best else of_action.mean(0)
@@ -107,7 +108,7 @@ def test_average_rewards_are_those_of_the_outcomes(best):
 
 
 def test_two_patches_are_worth_more_than_one():
-    def world(num):
+    def world(num: int) -> Any:
         return foraging(3, num, (0.5, 1.0), view_size=3, finite=True)
 
     assert world(2).optimal_average_reward > world(1).optimal_average_reward
@@ -117,7 +118,7 @@ def test_two_patches_are_worth_more_than_one():
 
 
 def test_steps_earn_the_random_average():
-    env = xplore.make("Foraging-Tiny-v0")
+    env: Any = xplore.make("Foraging-Tiny-v0")
 
     def life(key):
         key_level, key_steps = jax.random.split(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -167,6 +168,7 @@ def test_a_lock_opens_to_its_combination_only():
     step = jax.jit(env.step)
     key = jax.random.key(0)
     state, _ = env.reset_to_level(key, jnp.uint32(0))
+    ts: Any = None
     for action in task.combination()[:3]:
         state, ts = step(key, state, jnp.int32(action))
     assert (int(ts.obs), float(ts.reward), bool(ts.terminated)) == (3, 0.0, False)
@@ -194,7 +196,7 @@ def test_a_lock_opens_to_its_combination_only():
 )
 def test_ids(id, max_steps, num_states):
     spec = xplore.make(id).spec()
-    assert (spec.max_steps, spec.observation.num) == (max_steps, num_states)
+    assert (spec.max_steps, spec.observation) == (max_steps, xplore.Discrete(num_states))
 
 
 @pytest.mark.parametrize(

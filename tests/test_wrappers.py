@@ -59,7 +59,7 @@ def test_watching_leaves_the_world_and_shows_pictures():
     env, plain = xplore.make(f"noisy_tv/{EMPTY}"), xplore.make(EMPTY)
     watch = 7
     actions = np.array([2, watch, watch, 2, 1, watch, 2, 2])
-    assert env.spec().action.num == watch + 1
+    assert env.spec().action == xplore.Discrete(watch + 1)
     first, ts, told = rolled(env, actions)
     wanted_first, wanted, wanted_told = rolled(plain, actions[actions != watch])
     moved = actions != watch
