@@ -24,8 +24,9 @@ import jax
 import numpy as np
 import tyro
 
-from xplore.benchmarks.throughput import measure_env_speed
+from xplore.benchmarks.throughput import measure_env_speed, random_actions
 from xplore.contracts.registry import make
+from xplore.contracts.spaces import Discrete
 from xplore.record.provenance import environment
 
 NUM_STEPS = 128
@@ -97,11 +98,9 @@ def _measure_jax(
     repeats: int,
 ) -> Measured:
     def run(key: Any, timestep: Any) -> Any:
-        def one_step(timestep: Any, key: Any) -> Any:
-            action = jax.random.randint(key, (num_envs,), 0, num_actions)
-            return step(timestep, action), None
-
-        return jax.lax.scan(one_step, timestep, jax.random.split(key, NUM_STEPS))[0]
+        # Drawn as for ours: a draw in each step would cost a peer as much as it would cost us.
+        actions = random_actions(key, Discrete(num_actions), (NUM_STEPS, num_envs))
+        return jax.lax.scan(lambda t, action: (step(t, action), None), timestep, actions)[0]
 
     begun = time.perf_counter()
     start = jax.jit(reset).lower(jax.random.key(0)).compile()

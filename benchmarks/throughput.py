@@ -18,6 +18,9 @@ import jax.numpy as jnp
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, Space
 from xplore.contracts.types import Environment, Key, PyTree
+from xplore.parts.apart import apart
+
+_BLOCK = 64  # the most steps for which actions are drawn at once
 
 
 class Speed(NamedTuple):
@@ -85,7 +88,7 @@ def measure_env_speed(
         if count < 1:
             raise ConfigError(f"{name} is {count}: it must be at least 1")
     key_starts, key_run = jax.random.split(jax.random.key(seed))
-    starts = jax.jit(lambda key: _starts(env, key, num_envs))(key_starts)
+    starts = jax.jit(lambda key: sample_starts(env, key, num_envs))(key_starts)
 
     times, compile_seconds, episodes = _time(env, starts, key_run, num_steps, repeats, True, fresh)
     blind_median = None
@@ -106,7 +109,7 @@ def measure_env_speed(
     )
 
 
-def _starts(env: Environment, key: Key, num: int) -> tuple[PyTree, PyTree]:
+def sample_starts(env: Environment, key: Key, num: int) -> tuple[PyTree, PyTree]:
     """States and observations at the start of `num` levels."""
     key_levels, key_start = jax.random.split(key)
     levels = jax.vmap(env.sample_level)(jax.random.split(key_levels, num))
@@ -130,7 +133,7 @@ def _time(
 
     def run(key: Key, loop: _Loop, starts: tuple[PyTree, PyTree]) -> _Loop:
         if fresh:
-            starts = _starts(env, key, jax.tree.leaves(starts)[0].shape[0])
+            starts = sample_starts(env, key, jax.tree.leaves(starts)[0].shape[0])
         return _steps(env, key, loop, starts, num_steps, with_obs)
 
     state, obs = starts
@@ -159,34 +162,64 @@ def _steps(
     spec = env.spec()
     num_envs = jax.tree.leaves(starts)[0].shape[0]
     key_env, key_actions = jax.random.split(key)
+    block = math.gcd(num_steps, _BLOCK)
 
-    def one_step(loop: _Loop, keys: tuple[Key, Key | None]) -> tuple[_Loop, None]:
-        key_action, key_step = keys
-        action = _random_actions(key_action, spec.action, num_envs)
+    def one_step(loop: _Loop, now: tuple[PyTree, Key | None]) -> tuple[_Loop, None]:
+        action, key_step = now
         if key_step is None:
             state, ts = jax.vmap(env.step, (None, 0, 0))(key_env, loop.state, action)
         else:
             state, ts = jax.vmap(env.step)(jax.random.split(key_step, num_envs), loop.state, action)
-        ended = ts.terminated | ts.truncated
-        order = jnp.cumsum(ended.astype(jnp.int32))
-        index = (loop.used + order - 1) % num_envs
-        wanted, now = (starts, (state, ts.obs)) if with_obs else (starts[0], state)
-        after = jax.tree.map(lambda old, new: _select(ended, old[index], new), wanted, now)
+        wanted, found = (starts, (state, ts.obs)) if with_obs else (starts[0], state)
+        after, used = next_starts(ts.terminated | ts.truncated, wanted, found, loop.used)
         state, obs = after if with_obs else (after, ())
-        return _Loop(state, obs, loop.used + order[-1], loop.reward + jnp.sum(ts.reward)), None
+        return _Loop(state, obs, used, loop.reward + jnp.sum(ts.reward)), None
 
-    step_keys = jax.random.split(key_env, num_steps) if spec.stochastic else None
-    keys = (jax.random.split(key_actions, num_steps), step_keys)
-    return jax.lax.scan(one_step, loop, keys, num_steps)[0]
+    def one_block(loop: _Loop, keys: tuple[Key, Key]) -> tuple[_Loop, None]:
+        key_actions, key_steps = keys
+        actions = random_actions(key_actions, spec.action, (block, num_envs))
+        step_keys = jax.random.split(key_steps, block) if spec.stochastic else None
+        return jax.lax.scan(one_step, loop, (actions, step_keys), block)
+
+    num_blocks = num_steps // block
+    keys = jax.random.split(key_actions, num_blocks), jax.random.split(key_env, num_blocks)
+    return jax.lax.scan(one_block, loop, keys, num_blocks)[0]
 
 
-def _select(mask: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.where(mask.reshape(mask.shape + (1,) * (b.ndim - 1)), a, b)
+def next_starts(
+    ended: jax.Array, starts: PyTree, found: PyTree, used: jax.Array
+) -> tuple[PyTree, jax.Array]:
+    """`found`, and where an episode ended the next of `starts`; and how many are used then."""
+    order = jnp.cumsum(ended.astype(jnp.int32))
+    index = _next_start(used, order)
+    after = jax.tree.map(lambda old, new: _select(ended, old, index, new), starts, found)
+    return after, used + order[-1]
 
 
-def _random_actions(key: Key, space: Space, num_envs: int) -> Any:
+@apart
+def _next_start(used: jax.Array, order: jax.Array) -> jax.Array:
+    return (used + order - 1) % order.shape[0]
+
+
+def _select(mask: jax.Array, starts: jax.Array, index: jax.Array, now: jax.Array) -> jax.Array:
+    # Rows of all that an env has: an inner axis of 3 channels is too short for wide registers.
+    num_envs = mask.shape[0]
+    old, new = starts.reshape(num_envs, -1), now.reshape(num_envs, -1)
+    return _select_rows(mask, old, index, new).reshape(now.shape)
+
+
+@apart
+def _select_rows(mask: jax.Array, starts: jax.Array, index: jax.Array, now: jax.Array) -> jax.Array:
+    return jnp.where(mask[:, None], starts[index], now)
+
+
+def random_actions(key: Key, space: Space, shape: tuple[int, int]) -> Any:
+    """Actions of all envs for several steps, `shape` being `(steps, envs)`."""
+    steps, num_envs = shape
     if isinstance(space, Discrete) and space.num < 1 << 12:
-        # One draw of bits for all: a key for each env would cost more than a grid step.
-        bits = jax.random.bits(key, (num_envs,), jnp.uint16)
-        return (bits.astype(jnp.int32) * space.num) >> 16
-    return jax.vmap(space.sample)(jax.random.split(key, num_envs))
+        # A draw of bits for all, in halves of words: a key for each would cost more than a step.
+        bits = jax.random.bits(key, (steps, (num_envs + 1) // 2), jnp.uint32)
+        halves = jnp.concatenate([bits & 0xFFFF, bits >> 16], axis=1)[:, :num_envs]
+        return (halves.astype(jnp.int32) * space.num) >> 16
+    keys = jax.random.split(key, shape)
+    return jax.vmap(jax.vmap(space.sample))(keys)

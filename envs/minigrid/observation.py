@@ -17,6 +17,7 @@ from xplore.contracts.types import PyTree
 from xplore.envs.minigrid import cells, render
 from xplore.envs.minigrid.task import State, Task
 from xplore.envs.minigrid.view import MAX_VIEW_SIZE, VIEW_SIZE, partial_view
+from xplore.parts.apart import apart
 
 Image = Literal["partial", "full", "one_hot", "compact", "rgb", "rgb_full"]
 IMAGES: tuple[Image, ...] = ("partial", "full", "one_hot", "compact", "rgb", "rgb_full")
@@ -125,8 +126,24 @@ class View:
             return view[..., None]
         if self.image == "rgb":
             return render.view_picture(view, self.tile_size)
-        table = cells.UPSTREAM if self.image == "partial" else _one_hot_table()
-        return jnp.asarray(table)[view.astype(jnp.int32)]
+        if self.image == "one_hot":
+            return jnp.asarray(_one_hot_table())[view.astype(jnp.int32)]
+        words = jnp.asarray(_words())[view.astype(jnp.int32)]
+        return _parts(words.ravel()).reshape(*view.shape, 3)
+
+
+@functools.cache
+def _words() -> npt.NDArray[np.uint16]:
+    """`cells.UPSTREAM` with the three numbers of a byte in one word."""
+    return cells.UPSTREAM.astype(np.uint16) @ np.array([1, 1 << 4, 1 << 7], np.uint16)
+
+
+@apart
+def _parts(words: jax.Array) -> jax.Array:
+    # What is read from a table goes a cell at a time, what is shifted goes in wide registers: one
+    # look-up of a cell and three shifts take half the time of three look-ups.
+    shift, mask = np.array([[0, 4, 7], [15, 7, 3]], np.uint16)
+    return (words[:, None] >> shift[None] & mask[None]).astype(jnp.uint8)
 
 
 def full_image(shape: tuple[int, int], state: State) -> jax.Array:

@@ -2,13 +2,15 @@
 
 Axis 0 of a view runs from the agent's left to its right, axis 1 from far to near; the agent stands
 in the middle of the nearest row and sees there what it carries. Upstream spreads visibility cell by
-cell: along a row and from it to the next one. What one row does is a function of two bits per cell
-(who is visible, who is transparent), kept in a table, so that a view costs a look-up per row.
+cell: along a row and from it to the next one. Here the cells of a row are the bits of a number, so
+that a row costs a few operations. The stages are compiled apart: fused, every cell of a view would
+compute again all the rows that its visibility depends on.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,27 +20,10 @@ import numpy.typing as npt
 
 from xplore.envs.minigrid import cells
 from xplore.envs.minigrid.task import State
+from xplore.parts.apart import apart
 
 VIEW_SIZE = 7
-MAX_VIEW_SIZE = 9  # its table has 2**18 entries
-
-
-@functools.cache
-def row_table(size: int) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """`[4**size]`: at `transparent << size | visible`, bits of a row, `above << size | visible`.
-
-    Upstream's rule: first left to right, then right to left, a visible cell that can be seen
-    through makes its neighbour in that direction visible, and both their cells in the row above.
-    """
-    index = np.arange(1 << 2 * size)
-    visible, transparent = index & (1 << size) - 1, index >> size
-    above = np.zeros_like(index)
-    sweeps = [(i, i + 1) for i in range(size - 1)] + [(i, i - 1) for i in range(size - 1, 0, -1)]
-    for here, beside in sweeps:
-        spreads = (visible & transparent) >> here & 1
-        visible = visible | spreads << beside
-        above = above | spreads << here | spreads << beside
-    return (above << size | visible).astype(np.uint16 if size < 8 else np.uint32)
+MAX_VIEW_SIZE = 9
 
 
 def crop(
@@ -85,21 +70,73 @@ def _crop_index(shape: tuple[int, int], size: int) -> npt.NDArray[np.unsignedint
 
 def visible_cells(view: jax.Array) -> jax.Array:
     """Whether the agent has a line of sight to each cell of a view: bool `[size, size]`."""
+    return _unpacked(_rows_in_sight(view), view.shape[-1]) != 0
+
+
+def _rows_in_sight(view: jax.Array) -> jax.Array:
+    """The visible cells of each row as bits: unsigned `[size]`, far to near."""
+    size = view.shape[-1]
+    transparent, rows = _transparent(view), []
+    visible = jnp.full((), 1 << size // 2, transparent.dtype)
+    for row in reversed(range(size)):
+        seen, visible = _spread(size)(transparent[row], visible)
+        rows.append(seen)
+    return _stacked(rows[::-1])
+
+
+def _unpacked(rows: jax.Array, size: int) -> jax.Array:
+    """Bits of rows as 0 and 1: `[size, rows]`."""
+    return rows[None, :] >> np.arange(size, dtype=rows.dtype)[:, None] & 1
+
+
+@apart
+def _stacked(rows: list[jax.Array]) -> jax.Array:
+    return jnp.stack(rows)
+
+
+@apart
+def _transparent(view: jax.Array) -> jax.Array:
+    """The cells of each row that can be seen through, as bits: unsigned `[size]`."""
     size = view.shape[-1]
     bits = (1 << np.arange(size, dtype=np.int32))[:, None]
-    transparent = jnp.sum(jnp.where(cells.blocks_view(view), 0, bits), axis=0, dtype=jnp.int32)
-    table = jnp.asarray(row_table(size))
+    rows = jnp.sum(jnp.where(cells.blocks_view(view), 0, bits), axis=0, dtype=jnp.int32)
+    return rows.astype(jnp.uint8 if size < 8 else jnp.uint16)
 
-    def next_row(i: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        visible, seen = rows
-        row = size - 1 - i
-        found = table[transparent[row] << size | visible].astype(jnp.int32)
-        return found >> size, seen.at[row].set(found & (1 << size) - 1)
 
-    first = jnp.int32(1 << size // 2), jnp.zeros(size, jnp.int32)
-    # A loop, not seven lines: unrolled, XLA computes every row again for each row above it.
-    last: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(0, size, next_row, first)
-    return last[1][None, :] & bits != 0
+@functools.cache
+def _spread(size: int) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Of a row's transparent and visible cells, as bits: all that are visible, in it and above it.
+
+    Upstream's rule: first left to right, then right to left, a visible cell that can be seen
+    through makes its neighbour in that direction visible, and both their cells in the row above.
+    """
+
+    def spread(transparent: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+        word = visible.dtype.type
+        rightwards = _flood(visible & transparent, transparent, jnp.left_shift, size)
+        rightwards &= word((1 << size - 1) - 1)
+        visible |= rightwards << 1
+        leftwards = _flood(visible & transparent, transparent, jnp.right_shift, size)
+        leftwards &= word((1 << size) - 2)
+        above = rightwards | rightwards << 1 | leftwards | leftwards >> 1
+        return visible | leftwards >> 1, above
+
+    return apart(spread)
+
+
+def _flood(
+    bits: jax.Array,
+    through: jax.Array,
+    shift: Callable[[jax.Array, int], jax.Array],
+    size: int,
+) -> jax.Array:
+    """`bits` and those reached from them in one direction along bits of `through`."""
+    step = 1
+    while step < size:
+        bits |= through & shift(bits, step)
+        through &= shift(through, step)
+        step *= 2
+    return bits
 
 
 def partial_view(
@@ -113,9 +150,22 @@ def partial_view(
         size: side of the view, odd.
         see_through_walls: whether all cells are visible.
     """
-    view = crop(state.grid, shape, state.position, state.direction, size)
-    if not see_through_walls:
-        view = jnp.where(visible_cells(view), view, jnp.uint8(cells.UNSEEN))
-    own = np.zeros((size, size), bool)
-    own[size // 2, -1] = True
-    return jnp.where(own, state.carrying, view)
+    view = _cropped(shape, size)(state.grid, state.position, state.direction)
+    if see_through_walls:
+        return _with_load(view, state.carrying)
+    return _in_sight(view, _rows_in_sight(view), state.carrying)
+
+
+@functools.cache
+def _cropped(shape: tuple[int, int], size: int) -> Callable[..., jax.Array]:
+    return apart(lambda grid, position, direction: crop(grid, shape, position, direction, size))
+
+
+@apart
+def _in_sight(view: jax.Array, rows: jax.Array, carrying: jax.Array) -> jax.Array:
+    seen = view & -_unpacked(rows, view.shape[0]).astype(jnp.uint8)
+    return _with_load(seen, carrying)
+
+
+def _with_load(view: jax.Array, carrying: jax.Array) -> jax.Array:
+    return view.at[view.shape[0] // 2, -1].set(carrying)
