@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -31,7 +31,6 @@ def apart(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
         if jax.default_backend() != "cpu":
             return function(*args, **kwargs)
         # On the result, it marks the call alone; as a context, all calls within it too.
-        marked: _Result = set_xla_metadata(compiled(*args, **kwargs), inlineable="false")
-        return marked
+        return cast(_Result, set_xla_metadata(compiled(*args, **kwargs), inlineable="false"))
 
     return call
