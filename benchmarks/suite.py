@@ -21,6 +21,7 @@ from typing import Any
 
 import xplore.benchmarks
 from xplore.contracts.errors import ConfigError, UnknownIdError, XploreError, did_you_mean
+from xplore.record.experiments import Experiment
 
 Options = Mapping[str, Any]
 
@@ -115,6 +116,7 @@ class Suite:
     Attributes:
         seeds: how many, 0 to n-1.
         eval_levels: held-out levels each seed is evaluated on; the same for all.
+        experiments: tasks that are scored together too, by rules of their own.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Suite:
     seeds: int = 5
     eval_levels: int = 64
     tags: tuple[str, ...] = ()
+    experiments: tuple[Experiment, ...] = ()
 
     def __post_init__(self) -> None:
         for what, labels in (
@@ -141,6 +144,15 @@ class Suite:
                 f"suite {self.name}: task {needs_random[0]} has no low score, and no method is the"
                 " `random` agent whose score would be it"
             )
+
+        known = [t.label for t in self.tasks]
+        for experiment in self.experiments:
+            for label in experiment.settings.values():
+                if label not in known:
+                    raise ConfigError(
+                        f"suite {self.name}: experiment {experiment.name} scores {label!r}, which"
+                        f" is no task of it{did_you_mean(label, known)}"
+                    )
 
     def task(self, label: str) -> Task:
         """The task of that label."""

@@ -28,6 +28,7 @@ from xplore.benchmarks.suite import Method, Suite, Task
 from xplore.contracts.errors import ConfigError, ResultsError
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
 from xplore.loop.config import Config
+from xplore.record.experiments import experiment_table
 from xplore.record.rows import Labels, read_rows, read_sidecars
 from xplore.record.summary import MethodInfo, SuiteInfo, Summary, TaskInfo, summarise
 from xplore.record.tables import Table, method_table, task_table
@@ -154,6 +155,7 @@ class Report(NamedTuple):
         suite: how the tasks are scored, the measured random scores filled in.
         summary: all numbers.
         tasks, methods: the two tables.
+        experiments: the third, of suites that score tasks together; None of others.
         left_out: tasks without rows, or without those of the random agent that is their zero.
     """
 
@@ -162,7 +164,14 @@ class Report(NamedTuple):
     summary: Summary
     tasks: Table
     methods: Table
+    experiments: Table | None
     left_out: tuple[str, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All of them, in the order of a page."""
+        both = (self.tasks, self.methods)
+        return both if self.experiments is None else (self.experiments, *both)
 
 
 def report(
@@ -197,7 +206,9 @@ def report(
     info = SuiteInfo(suite.name, found, methods)
     summary = summarise(rows, info, sidecars=read_sidecars(folder, on_problem=lambda problem: None))
     left_out = tuple(task.label for task, info in scored if info is None)
-    return Report(rows, info, summary, task_table(summary), method_table(summary), left_out)
+    tables = task_table(summary), method_table(summary)
+    together = experiment_table(rows, info, suite.experiments) if suite.experiments else None
+    return Report(rows, info, summary, *tables, together, left_out)
 
 
 def suite_rows(
@@ -265,13 +276,14 @@ def write_report(made: Report, folder: str | Path) -> list[Path]:
     Raises:
         ResultsError: a file cannot be written.
     """
-    both = (made.tasks, made.methods)
     texts = {
-        "table.md": "\n".join(t.to_markdown() for t in both),
-        "table.tex": "\n".join(t.to_latex() for t in both),
+        "table.md": "\n".join(t.to_markdown() for t in made.tables),
+        "table.tex": "\n".join(t.to_latex() for t in made.tables),
         "tasks.csv": made.tasks.to_csv(),
         "methods.csv": made.methods.to_csv(),
     }
+    if made.experiments is not None:
+        texts["experiments.csv"] = made.experiments.to_csv()
     paths = []
     try:
         for name, text in texts.items():

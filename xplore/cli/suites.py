@@ -92,7 +92,7 @@ def table(args: Sequence[str]) -> None:
         print(_markdown(made), end="")
     else:
         tables = {"tasks": [made.tasks], "methods": [made.methods]}
-        both = tables.get(options.of, [made.tasks, made.methods])
+        both = tables.get(options.of, list(made.tables))
         latex = options.format == "latex"
         print("\n".join(t.to_latex() if latex else t.to_markdown() for t in both), end="")
 
@@ -122,7 +122,7 @@ def _report(options: _Options) -> Report:
 
 
 def _markdown(made: Report) -> str:
-    return "\n".join(t.to_markdown() for t in (made.tasks, made.methods))
+    return "\n".join(t.to_markdown() for t in made.tables)
 
 
 def _warn(problem: str) -> None:

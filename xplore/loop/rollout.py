@@ -178,7 +178,7 @@ class EpisodeSums(NamedTuple):
     Attributes:
         reward, intrinsic, length: float32 `[N]`, of the episode under way.
         ended: float32 `[]`, episodes so far.
-        totals: float32 `[]` each, sums over these of the return and of `TimeStep.info`.
+        totals: float32 `[]` each, sums over these of return, length and `TimeStep.info`.
     """
 
     reward: jax.Array
@@ -201,7 +201,7 @@ def info_names(env: Environment) -> tuple[str, ...]:
 def no_episodes(num_envs: int, info: tuple[str, ...]) -> EpisodeSums:
     """Sums before the first step; `info` names what the environment reports."""
     zeros, zero = jnp.zeros(num_envs, jnp.float32), jnp.float32(0)
-    return EpisodeSums(zeros, zeros, zeros, zero, dict.fromkeys(("return", *info), zero))
+    return EpisodeSums(zeros, zeros, zeros, zero, dict.fromkeys(("return", "length", *info), zero))
 
 
 def episode_metrics(
@@ -231,12 +231,11 @@ def episode_metrics(
     def mean(x: jax.Array) -> jax.Array:
         return jnp.where(count > 0, total(x) / jnp.maximum(count, 1), jnp.nan)
 
-    kept = {"return": returns, **traj.info}
+    kept = {"return": returns, "length": length, **traj.info}
     totals = {name: so_far + total(kept[name]) for name, so_far in sums.totals.items()}
     sums = EpisodeSums(*under_way, sums.ended + count, totals)
     metrics = {
         "intrinsic": mean(intrinsic),
-        "length": mean(length),
         "count": count,
         "total": sums.ended,
         **{name: mean(value) for name, value in kept.items()},
