@@ -196,8 +196,8 @@ def test_pseudo_count_of_one_cell_is_visits_plus_a_half() -> None:
     expected = np.zeros((T, N))
     for t in range(T):
         here = [int(s) for s in traj.next_obs[t]]
-        expected[t] = [(seen[s] + 0.5 + 0.01) ** -0.5 for s in here]
-        seen.update(here)  # envs in the same place are all counted, after all were scored
+        seen.update(here)  # envs in the same place are all counted, before any is scored
+        expected[t] = [(seen[s] - 1 + 0.5 + 0.01) ** -0.5 for s in here]
     np.testing.assert_allclose(paid(PseudoCount(1 << 12), traj), expected, rtol=1e-4)
 
 
@@ -213,14 +213,14 @@ def test_pseudo_count_of_a_grid_is_that_of_its_factors() -> None:
 
     for t in range(T):
         found = [cells_of(np.asarray(traj.next_obs[t, n, ..., 0])) for n in range(N)]
-        for n, cells in enumerate(found):
-            p = [(symbols[c] + 0.5) / (contexts[c[:3]] + 2) for c in cells]
-            q = [(symbols[c] + 1.5) / (contexts[c[:3]] + 3) for c in cells]
-            rho, after = np.prod(p), np.prod(q)
-            expected[t, n] = (rho * (1 - after) / (after - rho) + 0.01) ** -0.5
         for cell in (c for cells in found for c in cells):
             symbols[cell] += 1
             contexts[cell[:3]] += 1
+        for n, cells in enumerate(found):
+            p = [(symbols[c] - 0.5) / (contexts[c[:3]] + 1) for c in cells]
+            q = [(symbols[c] + 0.5) / (contexts[c[:3]] + 2) for c in cells]
+            rho, after = np.prod(p), np.prod(q)
+            expected[t, n] = (rho * (1 - after) / (after - rho) + 0.01) ** -0.5
     r_int = paid(PseudoCount(1 << 14), traj, SYMBOLIC)
     np.testing.assert_allclose(r_int, expected, rtol=1e-3)
 

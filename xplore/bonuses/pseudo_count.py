@@ -30,12 +30,12 @@ class PseudoCountState:
 @final
 @component
 class PseudoCount:
-    """`r = 1 / sqrt(N^(s') + 0.01)`, `N^ = rho (1 - rho') / (rho' - rho)`, before this visit.
+    """`r = 1 / sqrt(N^(s') + 0.01)`, `N^ = rho (1 - rho') / (rho' - rho)`.
 
-    rho is the density of `o'` under `xplore.parts.density`, rho' what it is after one more visit.
-    Of an observation of a single cell, N^ is its visits plus a half, exactly. In a large grid each
-    cell learns, so that N^ counts slower but generalises: what is made of familiar pieces is
-    familiar. Scored in time order; the envs of one time step do not see each other.
+    rho is the density of `o'` under `xplore.parts.density` before this visit, rho' after it. Of an
+    observation of a single cell, N^ is the number of earlier visits plus a half, exactly. In a
+    large grid each cell learns, so that N^ counts slower but generalises: what is made of familiar
+    pieces is familiar. Exact in time order; visits of all envs at one time step happen at once.
     """
 
     table_size: int = 1 << 20

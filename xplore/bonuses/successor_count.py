@@ -58,16 +58,23 @@ class SuccessorCount:
 
     def init(self, key: Key, spec: RunSpec) -> PyTree:
         num_tables, num_rows = self.cells.table_shape(spec.env)
-        zero = jnp.zeros((num_rows,), jnp.float32)
-        return tuple(NormState(zero + 1, zero, zero) for _ in range(num_tables))
+
+        def table() -> NormState:
+            # Arrays of their own: one that is there twice cannot be donated.
+            zeros = (jnp.zeros((num_rows,), jnp.float32) for _ in range(2))
+            return NormState(jnp.ones((num_rows,), jnp.float32), *zeros)
+
+        return tuple(table() for _ in range(num_tables))
 
     def reward(self, state: PyTree, traj: Trajectory) -> tuple[PyTree, jax.Array]:
         before, after = self.cells.rows(traj)
         ended = traj.terminated | traj.truncated
         tables, norms = [], []
         for table, *rows in zip(state, before, after, strict=True):
-            table, norm = jax.lax.scan(self._step, table, (*rows, ended))
-            tables.append(table)
+            nothing = jnp.full((2 * ended.shape[1],), table.norms.size, jnp.int32)
+            begin = (table, (nothing, jnp.zeros(nothing.shape)))
+            (table, pending), norm = jax.lax.scan(self._step, begin, (*rows, ended))
+            tables.append(self._write(table, pending))
             norms.append(norm)
         return tuple(tables), 1.0 / jnp.min(jnp.stack(norms), axis=0)
 
@@ -77,9 +84,13 @@ class SuccessorCount:
         left = norms > 1
         return state, {"norm": jnp.sum(norms * left) / jnp.maximum(jnp.sum(left), 1)}
 
-    def _step(self, table: NormState, x: tuple[jax.Array, ...]) -> tuple[NormState, jax.Array]:
+    def _step(
+        self, carry: tuple[NormState, tuple[jax.Array, jax.Array]], x: tuple[jax.Array, ...]
+    ) -> tuple[tuple[NormState, tuple[jax.Array, jax.Array]], jax.Array]:
         before, after, ended = x
-        norms, targets, hits = table
+        # What a step has learned is written in the next, before anything is read: a table that is
+        # written after it was read would be copied, all of it, every time.
+        norms, targets, hits = self._write(*carry)
         scored = norms[after]
         # Out of the table, where nothing is written: the end of an episode that goes on.
         rows = jnp.concatenate([before, jnp.where(ended, after, norms.size)])
@@ -90,9 +101,16 @@ class SuccessorCount:
         k = jnp.maximum(hits[rows], 1.0)
         share = 1 - (1 - self.learning_rate) ** k
         moved = norms[rows] + share * (targets[rows] / k - norms[rows])
-        norms = norms.at[rows].set(moved, mode="drop")
-        targets = targets.at[rows].set(0.0, mode="drop")
-        return NormState(norms, targets, hits.at[rows].set(0.0, mode="drop")), scored
+        return (NormState(norms, targets, hits), (rows, moved)), scored
+
+    def _write(self, table: NormState, pending: tuple[jax.Array, jax.Array]) -> NormState:
+        rows, moved = pending
+        norms, targets, hits = table
+        return NormState(
+            norms.at[rows].set(moved, mode="drop"),
+            targets.at[rows].set(0.0, mode="drop"),
+            hits.at[rows].set(0.0, mode="drop"),
+        )
 
 
 @register_bonus("successor_count")
