@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from xplore.contracts.types import PyTree
 
@@ -25,3 +26,52 @@ def map_time(
         return jax.vmap(function)(tree)
     mapped: jax.Array = jax.lax.map(function, tree, batch_size=block)
     return mapped
+
+
+def map_where(
+    function: Callable[[PyTree], jax.Array], tree: PyTree, needed: jax.Array
+) -> jax.Array:
+    """As `map_time`, but only where `needed` `[T, N]` holds, N rows at a time; elsewhere 0.
+
+    A while loop goes through the needed rows, so that few of them cost little.
+    """
+    num_steps, num_envs = needed.shape
+    total = num_steps * num_envs
+    flat = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), tree)
+    wanted = needed.reshape(total)
+    # Positions of the needed rows come first, in their order.
+    order = jnp.argsort(~wanted, stable=True)
+    count = jnp.sum(wanted)
+
+    def rows(start: jax.Array) -> tuple[jax.Array, PyTree]:
+        index = jax.lax.dynamic_slice(order, (start,), (num_envs,))
+        return index, jax.tree.map(lambda x: x[index], flat)
+
+    def fill(loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        start, values = loop
+        index, some = rows(start)
+        # The last slice may reach past the needed rows: those stay 0.
+        new = jnp.where(wanted[index][:, None], function(some), values[index])
+        return start + num_envs, values.at[index].set(new)
+
+    size = jax.eval_shape(function, jax.eval_shape(rows, jnp.int32(0))[1]).shape[-1]
+    empty = (jnp.int32(0), jnp.zeros((total, size), jnp.float32))
+    _, values = jax.lax.while_loop(lambda loop: loop[0] < count, fill, empty)
+    return values.reshape(num_steps, num_envs, size)
+
+
+def map_before(
+    function: Callable[[PyTree], jax.Array],
+    obs: PyTree,
+    first: jax.Array,
+    after: jax.Array,
+) -> jax.Array:
+    """`function` of `obs` `[T, N, ...]`, given what it is `after` each step, `[T, N, D]`.
+
+    Within an episode an observation is the successor of the one before, so that only those which
+    an episode, or the rollout, begins with have to be worked out.
+    """
+    begins = first.at[0].set(True)
+    began = map_where(function, obs, begins)
+    earlier = jnp.concatenate([after[:1], after[:-1]])
+    return jnp.where(begins[..., None], began, earlier)

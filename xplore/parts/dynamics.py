@@ -2,6 +2,7 @@
 
 `random`: a fixed network. `inverse`: trained to tell the action between two observations, so that
 what no action affects leaves no trace. `inverse+forward`: trained to be predictable as well.
+`discriminator`: trained to tell the true successor from one of another step.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from xplore.contracts.component import component, static
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, Space
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
-from xplore.parts.blocks import map_time
+from xplore.parts.blocks import map_before, map_time
 from xplore.parts.fitting import Fitted, fit, flatten_rollout, init_fitted
 from xplore.parts.inputs import InputState, init_inputs, inputs_of, num_inputs, observe_inputs
 from xplore.parts.observations import features, num_features
 from xplore.parts.predictors import MLP, Inputs
 
-Encoding = Literal["random", "inverse", "inverse+forward"]
+Encoding = Literal["random", "inverse", "inverse+forward", "discriminator"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 
@@ -47,6 +48,10 @@ class Dynamics:
     action (the squared error of one that is not discrete), L_fwd `mean_i (f(phi, a) - phi')_i^2`.
     The encoder learns from L_inv, and with `inverse+forward` from L_fwd too; the forward model
     always learns from L_fwd, if there is one.
+
+    With `discriminator` the encoder learns from the binary cross-entropy of `d(phi, a, phi')`,
+    which is to say 1 for the true successor and 0 for that of another row of the minibatch; rows
+    whose two candidates look alike count as true alone, and both kinds weigh the same.
 
     Attributes:
         encoding: what the encoder learns from.
@@ -97,7 +102,9 @@ class Dynamics:
         action = spec.env.action
         size, acts = self.embedding_size, num_features(action)
         params = {"encoder": self._encoder().init(k_encoder, jnp.zeros(num_inputs(inputs)))}
-        if self.encoding != "random":
+        if self.encoding == "discriminator":
+            params["discriminator"] = self._critic().init(k_inverse, jnp.zeros(2 * size + acts))
+        elif self.encoding != "random":
             params["inverse"] = self._inverse(acts).init(k_inverse, jnp.zeros(2 * size))
         if self.forward:
             params["forward"] = self._forward().init(k_forward, jnp.zeros(size + acts))
@@ -110,16 +117,37 @@ class Dynamics:
     def embed(self, state: DynamicsState, obs: PyTree) -> jax.Array:
         """The embeddings `[T, N, D]` of observations `[T, N, ...]`, in blocks of time."""
         numbers = num_inputs(state.inputs) + self.hidden_size
-        return map_time(lambda x: self._embed(state, state.fitted.params, x), obs, numbers)
+        return map_time(lambda x: self.embed_rows(state, x), obs, numbers)
+
+    def embed_rows(self, state: DynamicsState, obs: PyTree) -> jax.Array:
+        """The embeddings `[..., D]` of observations `[..., ...]`, all at once."""
+        return self._embed(state, state.fitted.params, obs)
+
+    def embed_rollout(self, state: DynamicsState, traj: Trajectory) -> tuple[jax.Array, jax.Array]:
+        """The embeddings `[T, N, D]` of `obs` and of `next_obs`, for little more than the latter.
+
+        What is not an episode's first observation is the successor of the one before.
+        """
+        after = self.embed(state, traj.next_obs)
+        before = map_before(lambda x: self.embed_rows(state, x), traj.obs, traj.first, after)
+        return before, after
 
     def predict(self, state: DynamicsState, phi: jax.Array, action: PyTree) -> jax.Array:
         """What the forward model expects of the successor's embedding, `[..., D]`."""
-        return self._predict(state.fitted.params, phi, features(state.action, action))
+        return self._predict(state.fitted.params, phi, self.acted(state, action))
+
+    def acted(self, state: DynamicsState, action: PyTree) -> jax.Array:
+        """Actions as numbers `[..., A]`, one-hot where they are discrete."""
+        return features(state.action, action)
+
+    def num_acted(self, state: DynamicsState) -> int:
+        """The A of `acted`."""
+        return num_features(state.action)
 
     def update(
         self, key: Key, state: DynamicsState, traj: Trajectory
     ) -> tuple[DynamicsState, Metrics]:
-        """Learns from a rollout; metrics `inverse_loss`, `inverse_accuracy`, `forward_loss`."""
+        """Learns from a rollout; metrics are the losses and accuracies of what there is."""
         if not self.learns:
             return state, {}
         data = flatten_rollout((traj.obs, traj.action, traj.next_obs))
@@ -141,20 +169,16 @@ class Dynamics:
     def _loss(
         self, state: DynamicsState, params: PyTree, obs: PyTree, action: PyTree, next_obs: PyTree
     ) -> tuple[jax.Array, Metrics]:
-        phi, next_phi = (self._embed(state, params, x) for x in (obs, next_obs))
+        x, next_x = (inputs_of(state.inputs, x) for x in (obs, next_obs))
+        phi, next_phi = (self._encode(params, x) for x in (x, next_x))
         acted = features(state.action, action)
-        total, metrics = jnp.float32(0), {}
-        if self.encoding != "random":
-            told: jax.Array = self._inverse(acted.shape[-1]).apply(
-                params["inverse"], jnp.concatenate([phi, next_phi], axis=-1)
-            )  # type: ignore[assignment]
-            if isinstance(state.action, Discrete):
-                inverse = jnp.mean(optax.softmax_cross_entropy(told, acted))
-                metrics["inverse_accuracy"] = jnp.mean(jnp.argmax(told, -1) == action)
-            else:
-                inverse = jnp.mean(jnp.square(told - acted))
-            metrics["inverse_loss"] = inverse
-            total = total + self.inverse_weight * inverse
+        total = jnp.float32(0)
+        metrics: Metrics = {}
+        if self.encoding == "discriminator":
+            total, metrics = self._discriminate(params, phi, acted, next_phi, next_x)
+        elif self.encoding != "random":
+            total, metrics = self._invert(state, params, phi, action, next_phi)
+            total = self.inverse_weight * total
         if self.forward:
             if self.encoding != "inverse+forward":
                 phi, next_phi = jax.lax.stop_gradient((phi, next_phi))
@@ -163,10 +187,54 @@ class Dynamics:
             total = total + self.forward_weight * metrics["forward_loss"]
         return total, metrics
 
+    def _invert(
+        self,
+        state: DynamicsState,
+        params: PyTree,
+        phi: jax.Array,
+        action: PyTree,
+        next_phi: jax.Array,
+    ) -> tuple[jax.Array, Metrics]:
+        acted = features(state.action, action)
+        told: jax.Array = self._inverse(acted.shape[-1]).apply(
+            params["inverse"], jnp.concatenate([phi, next_phi], axis=-1)
+        )  # type: ignore[assignment]
+        if not isinstance(state.action, Discrete):
+            loss = jnp.mean(jnp.square(told - acted))
+            return loss, {"inverse_loss": loss}
+        loss = jnp.mean(optax.softmax_cross_entropy(told, acted))
+        right = jnp.mean(jnp.argmax(told, -1) == action)
+        return loss, {"inverse_loss": loss, "inverse_accuracy": right}
+
+    def _discriminate(
+        self,
+        params: PyTree,
+        phi: jax.Array,
+        acted: jax.Array,
+        next_phi: jax.Array,
+        next_x: jax.Array,
+    ) -> tuple[jax.Array, Metrics]:
+        # Rows are drawn at random: the next row's successor is that of any other step.
+        other_phi, other_x = (jnp.roll(x, 1, axis=0) for x in (next_phi, next_x))
+        differ = jnp.any(next_x != other_x, axis=-1).astype(jnp.float32)
+
+        def judge(candidate: jax.Array) -> jax.Array:
+            judged: jax.Array = self._critic().apply(
+                params["discriminator"], jnp.concatenate([phi, acted, candidate], axis=-1)
+            )  # type: ignore[assignment]
+            return judged[..., 0]
+
+        true, false = judge(next_phi), judge(other_phi)
+        share = differ / jnp.maximum(jnp.sum(differ), 1.0)
+        loss = jnp.mean(jax.nn.softplus(-true)) + jnp.sum(share * jax.nn.softplus(false))
+        right = jnp.mean(true > 0) + jnp.sum(share * (false < 0))
+        return loss / 2, {"discriminator_loss": loss / 2, "discriminator_accuracy": right / 2}
+
     def _embed(self, state: DynamicsState, params: PyTree, obs: PyTree) -> jax.Array:
-        phi: jax.Array = self._encoder().apply(  # type: ignore[assignment]
-            params["encoder"], inputs_of(state.inputs, obs)
-        )
+        return self._encode(params, inputs_of(state.inputs, obs))
+
+    def _encode(self, params: PyTree, x: jax.Array) -> jax.Array:
+        phi: jax.Array = self._encoder().apply(params["encoder"], x)  # type: ignore[assignment]
         return phi
 
     def _predict(self, params: PyTree, phi: jax.Array, acted: jax.Array) -> jax.Array:
@@ -183,3 +251,6 @@ class Dynamics:
 
     def _forward(self) -> MLP:
         return MLP((self.hidden_size, self.embedding_size))
+
+    def _critic(self) -> MLP:
+        return MLP((self.hidden_size, 1))

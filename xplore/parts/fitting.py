@@ -39,6 +39,7 @@ def fit(
     fraction: float = 0.25,
     num_minibatches: int = 8,
     num_filled: jax.Array | None = None,
+    num_heads: int | None = None,
 ) -> tuple[Fitted, Metrics]:
     """Takes `num_minibatches` steps of Adam on a `fraction` of `data`, drawn with replacement.
 
@@ -52,12 +53,15 @@ def fit(
         fraction: of the M rows, all minibatches together.
         num_minibatches: gradient steps.
         num_filled: int32 `[]`, at least 1: only so many of the M rows, the first, are drawn from.
+        num_heads: the loss gets rows `[num_heads, B, ...]`, so that each head of an ensemble learns
+            from rows of its own; the `fraction` is that of all heads together.
     """
     num_rows = jax.tree.leaves(data)[0].shape[0]
-    size = max(1, round(num_rows * fraction / num_minibatches))
+    heads = () if num_heads is None else (num_heads,)
+    size = max(1, round(num_rows * fraction / num_minibatches / (num_heads or 1)))
     most = num_rows if num_filled is None else num_filled
     key_rows, key_loss = jax.random.split(key)
-    rows = jax.random.randint(key_rows, (num_minibatches, size), 0, most)
+    rows = jax.random.randint(key_rows, (num_minibatches, *heads, size), 0, most)
     adam = optax.adam(learning_rate)
     gradient = jax.grad(loss, has_aux=True)
 

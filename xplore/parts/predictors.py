@@ -34,6 +34,18 @@ class MLP(nn.Module):
         return x
 
 
+def init_ensemble(model: MLP, key: Key, num_inputs: int, num_heads: int) -> PyTree:
+    """Parameters of `num_heads` models that start apart; leaves `[num_heads, ...]`."""
+    keys = jax.random.split(key, num_heads)
+    return jax.vmap(model.init, in_axes=(0, None))(keys, jnp.zeros(num_inputs))
+
+
+def apply_ensemble(model: MLP, params: PyTree, x: jax.Array, *, own: bool = False) -> jax.Array:
+    """What all heads say of `x` `[..., D]` (of their `own`, `[num_heads, ..., D]`)."""
+    said: jax.Array = jax.vmap(model.apply, in_axes=(0, 0 if own else None))(params, x)  # type: ignore[assignment]
+    return said
+
+
 def init_codes(key: Key, space: Space, size: int = 4) -> PyTree:
     """Draws fixed random codes for every `Symbolic` space within `space`; `()` where there is none.
 
