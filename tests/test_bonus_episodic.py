@@ -15,8 +15,10 @@ import xplore
 from xplore.bonuses.combinators import FirstVisit
 from xplore.bonuses.deir import DEIR, deir
 from xplore.bonuses.e3b import E3B, e3b
+from xplore.bonuses.e3b_x_noveld import e3b_x_noveld
 from xplore.bonuses.episodic_count import EpisodicCount
 from xplore.bonuses.ngu import NGU, EpisodicNovelty, ngu
+from xplore.bonuses.noveld import NovelD
 from xplore.bonuses.rnd import RND
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Dict, Discrete
@@ -123,6 +125,20 @@ def test_e3b_where_no_position_is_told_says_what_is_right() -> None:
         e3b(ridge=0.0)
     with pytest.raises(ConfigError, match="embedding, position"):
         e3b(features="pixels")  # type: ignore[arg-type]
+
+
+def test_e3b_times_noveld_is_their_product() -> None:
+    bonus = e3b_x_noveld(1.0, 0.3, features="position", normaliser="none", hidden_size=16)
+    traj = walk(3)
+    state = bonus.init(KEY, SPEC)
+    _, r_int = SCORE(bonus, state, traj)
+    novelty = NovelD(RND(hidden_size=16), 0.3)
+    (ellipse, difference), _ = state
+    parts = [
+        SCORE(b, s, traj)[1]
+        for b, s in ((E3B(features="position"), ellipse), (novelty, difference))
+    ]
+    np.testing.assert_allclose(r_int, parts[0] * parts[1], rtol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
