@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -25,11 +26,12 @@ import numpy as np
 import tyro
 
 from xplore.benchmarks.throughput import measure_env_speed, random_actions
-from xplore.contracts.registry import make
+from xplore.contracts.registry import list_envs, make
 from xplore.contracts.spaces import Discrete
 from xplore.record.provenance import environment
 
 NUM_STEPS = 128
+_LEAST_STEPS = 16
 HEADLINES = (
     "MiniGrid-DoorKey-8x8-v0",
     "MiniGrid-DoorKey-16x16-v0",
@@ -90,6 +92,15 @@ def measure_xminigrid(id: str, num_envs: int, repeats: int) -> Measured:
     )
 
 
+def peer_steps(num_envs: int) -> int:
+    """Steps of each env that a peer is timed over: fewer of many envs, or a line takes minutes.
+
+    A peer draws levels as it steps, so that its speed does not depend on how many there are; ours
+    is timed over the whole 128, its levels included.
+    """
+    return min(NUM_STEPS, max(_LEAST_STEPS, NUM_STEPS * 8192 // num_envs))
+
+
 def _measure_jax(
     reset: Callable[[Any], Any],
     step: Callable[[Any, Any], Any],
@@ -97,9 +108,11 @@ def _measure_jax(
     num_envs: int,
     repeats: int,
 ) -> Measured:
+    num_steps = peer_steps(num_envs)
+
     def run(key: Any, timestep: Any) -> Any:
         # Drawn as for ours: a draw in each step would cost a peer as much as it would cost us.
-        actions = random_actions(key, Discrete(num_actions), (NUM_STEPS, num_envs))
+        actions = random_actions(key, Discrete(num_actions), (num_steps, num_envs))
         return jax.lax.scan(lambda t, action: (step(t, action), None), timestep, actions)[0]
 
     begun = time.perf_counter()
@@ -115,7 +128,7 @@ def _measure_jax(
         timestep = jax.block_until_ready(steps(jax.random.key(2 + i), timestep))
         seconds.append(time.perf_counter() - begun)
     return {
-        "steps_per_second": num_envs * NUM_STEPS / statistics.median(seconds),
+        "steps_per_second": num_envs * num_steps / statistics.median(seconds),
         "compile_seconds": compile_seconds,
         "state_bytes": state_bytes,
     }
@@ -187,9 +200,17 @@ def _in_process(contender: str, id: str, num_envs: int, repeats: int) -> Measure
     return found
 
 
-def measure_line(id: str, num_envs: int, *, rounds: int, repeats: int) -> dict[str, Measured]:
-    """Every contender's figures on an id: medians over rounds in which they take turns."""
-    contenders = [c for c in CONTENDERS if shared(id, c)]
+def shared_with_jax() -> list[str]:
+    """Ids of ours that a JAX peer has too."""
+    ours = [id for id in list_envs() if id.startswith("MiniGrid-")]
+    return [id for id in ours if any(shared(id, peer) for peer in JAX_PEERS)]
+
+
+def measure_line(
+    id: str, num_envs: int, *, rounds: int, repeats: int, among: tuple[str, ...] = CONTENDERS
+) -> dict[str, Measured]:
+    """The figures of contenders on an id: medians over rounds in which they take turns."""
+    contenders = [c for c in CONTENDERS if c in among and shared(id, c)]
     found: dict[str, list[Measured]] = {c: [] for c in contenders}
     for _ in range(rounds):
         for contender in contenders:
@@ -258,17 +279,24 @@ def main(
     num_envs: tuple[int, ...] = (1024,),
     rounds: int = 2,
     repeats: int = 5,
+    among: tuple[str, ...] = CONTENDERS,
+    all_shared: bool = False,
+    seconds: float = math.inf,
 ) -> None:
-    """Measures `ids` with each number of envs; writes `peers.json` and `table.md` into `folder`."""
+    """Measures `ids` with each number of envs; writes `peers.json` and `table.md` into `folder`.
+
+    With `all_shared` every id that a JAX peer has; after `seconds` no further line is begun.
+    """
+    begun = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "peers.json"
     measured = json.loads(path.read_text()) if path.exists() else {"lines": {}}
     measured["environment"] = environment()
-    for id in ids:
+    for id in shared_with_jax() if all_shared else ids:
         for n in num_envs:
-            if f"{id} {n}" in measured["lines"]:
+            if f"{id} {n}" in measured["lines"] or time.perf_counter() - begun > seconds:
                 continue
-            line = measure_line(id, n, rounds=rounds, repeats=repeats)
+            line = measure_line(id, n, rounds=rounds, repeats=repeats, among=among)
             measured["lines"][f"{id} {n}"] = line
             path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
             (folder / "table.md").write_text(table(measured), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +34,12 @@ def rows(method: MethodInfo, task: str, seed: int, solved_at: int) -> pd.DataFra
         for name, values in (("episode/total", episode), ("episode/total_bad_episode", bad))
     ]
     made = pd.concat(parts)
-    labels = {"suite": "s", "task": task, "seed": seed, "run_id": f"{method.label}{task}{seed}"}
+    labels: dict[str, Any] = {
+        "suite": "s",
+        "task": task,
+        "seed": seed,
+        "run_id": f"{method.label}{task}{seed}",
+    }
     return made.assign(agent=method.agent, bonus="none", worlds="fresh", **labels)
 
 
