@@ -92,8 +92,8 @@ def table(rows: pd.DataFrame) -> str:
         "",
         f"PPO on `{task.task}` with {GRID.tasks[0].budget_steps:,} steps a seed: mean over episodes"
         f" of the share of their steps, in the last {LAST_SHARE:.0%} of the budget; random actions"
-        f" would watch in {_RANDOM:.3f} of them. Intervals are of the bootstrap over seeds, and with"
-        " five of them somewhat narrow.",
+        f" would watch in {_RANDOM:.3f} of them. Intervals are of the bootstrap over seeds, and"
+        " with five of them somewhat narrow.",
     ]
     return "\n".join(lines) + "\n"
 
