@@ -58,6 +58,11 @@ def component(cls: type[T]) -> type[T]:
     cls.__post_init__ = post_init  # type: ignore[attr-defined]
     cls.__is_xplore_component__ = True  # type: ignore[attr-defined]
     made: Any = dataclasses.dataclass(frozen=True)(cls)
+    if any(field.name == "kind" for field in dataclasses.fields(made)):
+        raise ConfigError(
+            f"component {cls.__name__} has a field 'kind', which is what JSON calls its class: give"
+            " the field another name"
+        )
 
     def flatten_with_keys(x: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
         children, statics = split_fields(made)
