@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 T, N, ROLLOUTS = 32, 8, 150
 SPEC = RunSpec(EnvSpec("Loop-v0", Box((3,)), Discrete(2), 0), N, T)
 # These pay anew in every episode, or nothing: all else is held to it.
-NOT_LIFELONG = {"none", "episodic_count", "first_visit", "ride"}
+NOT_LIFELONG = {"none", "episodic_count", "first_visit", "ride", "e3b", "re3", "ngu", "deir"}
 SMALL = {"table_size": 1 << 8, "episodic_table_size": 1 << 8, "replay_size": 1 << 12}
 
 
