@@ -30,6 +30,7 @@ _FIGURES = {
     "curves": "learning curves",
     "profiles": "performance profiles",
     "intervals": "aggregates with 95% intervals",
+    "scaling": "episodes until solved by size",
 }
 _KINDS = {
     "env": ("Environments", "xplore.make"),
