@@ -30,7 +30,7 @@ _FIGURES = {
     "curves": "learning curves",
     "profiles": "performance profiles",
     "intervals": "aggregates with 95% intervals",
-    "scaling": "episodes until solved by size",
+    "scaling": "growth with size",
 }
 _KINDS = {
     "env": ("Environments", "xplore.make"),
