@@ -23,7 +23,7 @@ import numpy.typing as npt
 import tyro
 
 from xplore.benchmarks.homogeneity import homogeneity, p_values
-from xplore.benchmarks.minigrid_parity import minigrid_ids, upstream_env
+from xplore.benchmarks.minigrid_parity import SLOW, minigrid_ids, package_env
 from xplore.benchmarks.minigrid_reach import reach
 from xplore.benchmarks.minigrid_statistics import Levels, statistics
 from xplore.contracts.errors import ConfigError
@@ -40,8 +40,6 @@ Judge = Callable[[MiniGrid, Levels], Array | None]
 
 FAMILY_WISE_ERROR: Final = 0.01
 OURS_PER_THEIRS: Final = 4
-# The package draws these in tenths of a second each.
-SLOW: Final = "MiniGrid-WFC-"
 # Far from seeds that levels of ours may have been made from.
 _FIRST_SEED: Final = 1_500_000_000
 # Levels solved at a time: some take the oracle tens of megabytes.
@@ -92,15 +90,6 @@ def our_levels(env: MiniGrid, num_levels: int, *, first_id: int = 0) -> Levels:
 
     level, mission = jax.device_get(draw(ids))
     return _of(env, level, mission)
-
-
-def package_env(id: str, pictures: Path | None = None) -> Any:
-    """The environment of the package; WFC's needs `pictures` where the package has not its own."""
-    if not id.startswith(SLOW):
-        return upstream_env(id)
-    from xplore.benchmarks.minigrid_wfc import generator
-
-    return generator(id.removeprefix(SLOW).removesuffix("-v0"), pictures)[0]
 
 
 def their_levels(
@@ -270,7 +259,7 @@ def main(
         levels: of the package, of each id; of ours four times as many.
         slow_levels: the same for ids whose levels the package takes long to draw (WFC).
         judged: of each side, the most to be solved.
-        pictures: a folder with those of the package's WFC presets, if it came without.
+        pictures: a folder with those of the package's WFC presets; without it, ours.
     """
     path = folder / "levels.json"
     folder.mkdir(parents=True, exist_ok=True)

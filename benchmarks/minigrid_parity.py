@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import gymnasium
 import jax
@@ -35,6 +35,8 @@ from xplore.envs.minigrid.upstream import (
 )
 from xplore.parts.levels import levels_from_ids
 
+# The package draws these in tenths of a second each, from pictures that its releases lack.
+SLOW: Final = "MiniGrid-WFC-"
 Array = npt.NDArray[Any]
 Record = dict[str, Array]
 
@@ -70,6 +72,15 @@ def upstream_env(id: str) -> Any:
     return gymnasium.make(id).unwrapped
 
 
+def package_env(id: str, pictures: Path | None = None) -> Any:
+    """The same, which for WFC draws from `pictures`, or without them from ours."""
+    if not id.startswith(SLOW):
+        return upstream_env(id)
+    from xplore.benchmarks.minigrid_wfc import generator
+
+    return generator(id.removeprefix(SLOW).removesuffix("-v0"), pictures)[0]
+
+
 def minigrid_ids() -> list[str]:
     """The ids that the `minigrid` package registers outside BabyAI, sorted."""
     import minigrid  # noqa: F401  (registers its environments)
@@ -81,7 +92,7 @@ def compare(id: str, num_levels: int, num_steps: int, *, seed: int = 0) -> Parit
     """Compares an id of the package with ours: see `compare_envs`."""
     ours = make(id)
     assert isinstance(ours, MiniGrid)
-    return compare_envs(upstream_env(id), ours, num_levels, num_levels, num_steps, seed=seed)
+    return compare_envs(package_env(id), ours, num_levels, num_levels, num_steps, seed=seed)
 
 
 def compare_envs(

@@ -23,16 +23,14 @@ from xplore.benchmarks.homogeneity import Statistics, homogeneity, likelihood_ra
 from xplore.benchmarks.minigrid_levels import (
     FAMILY_WISE_ERROR,
     OURS_PER_THEIRS,
-    SLOW,
     compare,
     corrected,
     differences,
     different,
     our_levels,
-    package_env,
     their_levels,
 )
-from xplore.benchmarks.minigrid_parity import minigrid_ids
+from xplore.benchmarks.minigrid_parity import SLOW, minigrid_ids, package_env
 from xplore.benchmarks.minigrid_reach import key_colours, reach, walking_distances
 from xplore.benchmarks.minigrid_statistics import Levels
 from xplore.contracts.registry import list_envs, make

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import xplore
+from xplore.envs.minigrid import wfc_bank
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = ("envs", "agents", "benchmarks")
@@ -111,6 +112,8 @@ def test_sdist_to_wheel_to_import(tmp_path):
     }
     assert expected <= names, f"not in the wheel: {sorted(expected - names)}"
     assert "xplore/py.typed" in names
+    banks = {f"xplore/envs/minigrid/banks/{preset}.npz" for preset in wfc_bank.PRESETS}
+    assert {n for n in names if n.endswith(".npz")} == banks
     unexpected = {n for n in names if n.endswith(".py")} - expected
     assert not unexpected, f"in the wheel, not in the folders: {sorted(unexpected)}"
 
