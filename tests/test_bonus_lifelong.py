@@ -18,8 +18,12 @@ from xplore.contracts.types import EnvSpec, RunSpec, Trajectory
 KEY = jax.random.key(0)
 T, N, ROLLOUTS = 32, 8, 150
 SPEC = RunSpec(EnvSpec("Loop-v0", Box((3,)), Discrete(2), 0), N, T)
-# These pay anew in every episode, or nothing: all else is held to it.
-NOT_LIFELONG = {"none", "episodic_count", "first_visit", "ride", "e3b", "re3", "ngu", "deir"}
+# These pay nothing; or anew in every episode; or by what else is in the rollout, or by the policy.
+# All else is held to it.
+NOTHING = {"none"}
+EPISODIC = {"episodic_count", "first_visit", "ride", "e3b", "re3", "ngu", "deir"}
+RELATIVE = {"apt", "agac"}
+NOT_LIFELONG = NOTHING | EPISODIC | RELATIVE
 SMALL = {"table_size": 1 << 8, "episodic_table_size": 1 << 8, "replay_size": 1 << 12}
 
 
