@@ -164,6 +164,7 @@ def test_adversary_pays_for_what_it_does_not_expect() -> None:
     _, r_uniform = SCORE(bonus, state, TRAJ)
     np.testing.assert_allclose(r_uniform, 0.0, atol=1e-6)
     state, _ = SCORE(bonus, state, habit)
+    metrics = {}
     for key in jax.random.split(KEY, 30):
         state, metrics = UPDATE(bonus, key, state, habit)
     assert float(metrics["adversary_loss"]) < 0.05

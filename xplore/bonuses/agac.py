@@ -66,13 +66,11 @@ class Adversary:
         key_inputs, key_adversary = jax.random.split(key)
         inputs = init_inputs(key_inputs, spec.env.observation, self.inputs)
         network = self._network(spec.env.action.num)
-        params = network.init(key_adversary, jnp.zeros(num_inputs(inputs)))
         # The last layer starts at 0: an adversary that has seen nothing expects anything.
+        params: PyTree = network.init(key_adversary, jnp.zeros(num_inputs(inputs)))
         last = f"Dense_{len(network.sizes) - 1}"
-        params = {
-            "params": params["params"]
-            | {last: jax.tree.map(jnp.zeros_like, params["params"][last])}
-        }
+        blank = jax.tree.map(jnp.zeros_like, params["params"][last])
+        params = {"params": {**params["params"], last: blank}}
         return AdversaryState(inputs, init_fitted(params, self.learning_rate))
 
     def reward(self, state: AdversaryState, traj: Trajectory) -> tuple[PyTree, jax.Array]:

@@ -43,7 +43,7 @@ class DEIR:
     A summary is a moving average of embeddings, `h <- keep h + (1 - keep) phi`.
     """
 
-    dynamics: Dynamics = Dynamics("discriminator")
+    dynamics: Dynamics = Dynamics("discriminator", embedding_size=16)
     memory_size: int = 128
     keep: float = 0.9
 
@@ -104,8 +104,8 @@ def deir(
     normaliser: NormaliserKind = "zscore_ema",
     learning_rate: float = 3e-4,
     hidden_size: int = 64,
-    embedding_size: int = 32,
-    update_fraction: float = 0.5,
+    embedding_size: int = 16,
+    update_fraction: float = 0.25,
     num_minibatches: int = 8,
     inputs: Inputs = "codes",
 ) -> Scale:
@@ -130,9 +130,9 @@ def deir(
 
     Deviations from the paper: the way is a moving average of embeddings, not a GRU's state, and the
     discriminator does not see it; its false successors come from the same rollout, not from a queue
-    of novel observations; one pass over half of a rollout, not four over all; MLPs of 64 without
-    batch normalisation; a memory of 128 for whole episodes. As in the published code an observation
-    goes with the way to it, not with the way that includes it.
+    of novel observations; one pass over a quarter of a rollout, not four over all; MLPs of 64
+    without batch normalisation, embeddings of 16; a memory of 128 for whole episodes. As in the
+    published code an observation goes with the way to it, not with the way that includes it.
     """
     dynamics = Dynamics(
         encoding=encoding,
