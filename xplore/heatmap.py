@@ -116,12 +116,11 @@ def grid_shape(env: Environment) -> tuple[int, int]:
 
 def minigrid_within(env: Any) -> MiniGrid | None:
     """The MiniGrid task that `env` is, or wraps."""
-    while not isinstance(env, MiniGrid):
-        names = [f.name for f in dataclasses.fields(env)] if dataclasses.is_dataclass(env) else []
-        if "env" not in names:
-            return None
-        env = env.env
-    return env
+    if isinstance(env, MiniGrid):
+        return env
+    fields = dataclasses.fields(env) if dataclasses.is_dataclass(env) else ()
+    inner = [getattr(env, field.name) for field in fields if field.name == "env"]
+    return minigrid_within(inner[0]) if inner else None
 
 
 def measure_heat(config: Config, *, seed: int = 0, num_slices: int = 5) -> tuple[Heat, TrainState]:

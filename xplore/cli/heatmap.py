@@ -78,6 +78,7 @@ def _draw(options: Any) -> None:
     if trace is not None:
         drawable(env, _TRACE_TILES)
     maps, states, configs = {}, {}, {}
+    ends: tuple[int, ...] = ()
     for id in options.bonuses:
         config = Config(
             env=env,
@@ -89,16 +90,16 @@ def _draw(options: Any) -> None:
             num_steps=options.num_steps,
         )
         heat, states[id] = measure_heat(config, seed=options.seed, num_slices=options.slices)
-        maps[id], configs[id] = (heat.visits, heat.paid), config
+        maps[id], configs[id], ends = (heat.visits, heat.paid), config, heat.env_steps
         seen = int((heat.visits.sum(axis=0) > 0).sum())
         print(f"{id}: {seen} of {heat.visits[0].size} cells entered")
     walls = None if options.fresh else _walls(env, options.level)
     title = f"{options.env}, {options.agent}"
-    save_figure(heat_figure(maps, heat.env_steps, walls, title), out)
+    save_figure(heat_figure(maps, ends, walls, title), out)
     print(f"picture: {out}")
     if gif is not None:
         slices = range(options.slices)
-        figures = [heat_figure(maps, heat.env_steps, walls, title, (k,)) for k in slices]
+        figures = [heat_figure(maps, ends, walls, title, (k,)) for k in slices]
         save_film(figures, gif)
         print(f"film: {gif}")
     if trace is not None:

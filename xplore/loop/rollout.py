@@ -201,7 +201,8 @@ def info_names(env: Environment) -> tuple[str, ...]:
 def no_episodes(num_envs: int, info: tuple[str, ...]) -> EpisodeSums:
     """Sums before the first step; `info` names what the environment reports."""
     zeros, zero = jnp.zeros(num_envs, jnp.float32), jnp.float32(0)
-    return EpisodeSums(zeros, zeros, zeros, zero, dict.fromkeys(("return", "length", *info), zero))
+    totals = {name: zero for name in ("return", "length", *info)}
+    return EpisodeSums(zeros, zeros, zeros, zero, totals)
 
 
 def episode_metrics(
@@ -233,7 +234,8 @@ def episode_metrics(
 
     kept = {"return": returns, "length": length, **traj.info}
     totals = {name: so_far + total(kept[name]) for name, so_far in sums.totals.items()}
-    sums = EpisodeSums(*under_way, sums.ended + count, totals)
+    reward, paid, steps_so_far = under_way
+    sums = EpisodeSums(reward, paid, steps_so_far, sums.ended + count, totals)
     metrics = {
         "intrinsic": mean(intrinsic),
         "count": count,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, final
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from xplore.contracts.types import Environment, Metrics, Trajectory
 from xplore.measure import oracle
@@ -66,7 +67,7 @@ def exact_of(env: Environment) -> Exact | None:
     """Solves `env`; None if it is not finite, too large, or has traced options."""
     if not 0 < oracle.num_states(env) <= oracle.MAX_STATES:
         return None
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(env)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(env)):
         return None
     known: Any = env
     return _exact_of(known)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
@@ -51,15 +52,16 @@ def heat_figure(
         for j, (kind, values) in enumerate((("visits", visits), ("bonus", bonus))):
             seen = np.where(visits > 0, values, np.nan)
             norm = _scale(kind, seen)
+            colours = ScalarMappable(norm, _COLOURS[kind])
             for panel, k in zip(panels[2 * i + j], chosen, strict=True):
-                drawn = panel.imshow(seen[k], cmap=_COLOURS[kind], norm=norm)
+                panel.imshow(seen[k], cmap=_COLOURS[kind], norm=norm)
                 if walls is not None:
                     panel.imshow(np.where(walls, 0.6, np.nan), cmap="gray", vmin=0, vmax=1)
                 panel.set(xticks=[], yticks=[])
                 if i == j == 0:
                     panel.set_title(f"{short_number(env_steps[k])} steps", fontsize=8)
             panels[2 * i + j][0].set_ylabel(f"{label}\n{kind}", fontsize=8)
-            bar = figure.colorbar(drawn, ax=panels[2 * i + j].tolist(), shrink=0.8)
+            bar = figure.colorbar(colours, ax=panels[2 * i + j].tolist(), shrink=0.8)
             bar.ax.tick_params(labelsize=6)
     if title:
         figure.suptitle(title, fontsize=9)
