@@ -201,12 +201,15 @@ def test_no_page_names_a_machine():
     assert {p.name: m[0] for p in pages if (m := wrong.search(p.read_text()))} == {}
 
 
-def test_stored_tables_are_what_the_rows_say():
-    folder = ROOT / "results" / "quick"
-    made = report(suites()["quick"], folder, on_problem=pytest.fail)
+@pytest.mark.parametrize(
+    ("suite", "page"), [("quick", "README.md"), ("minigrid-learning", "docs/minigrid.md")]
+)
+def test_stored_tables_are_what_the_rows_say(suite, page):
+    folder = ROOT / "results" / suite
+    made = report(suites()[suite], folder, on_problem=pytest.fail)
     text = "\n".join(table.to_markdown() for table in made.tables)
     assert text == (folder / "table.md").read_text()
-    assert text.strip() in (ROOT / "README.md").read_text()
+    assert text.strip() in (ROOT / page).read_text()
 
 
 def test_stored_speed_table_is_what_was_measured():
