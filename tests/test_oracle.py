@@ -202,7 +202,7 @@ def finite_ids() -> list[str]:
         if id.startswith(("MiniGrid", "gymnax", "Probe")):
             continue
         env = xplore.make(id)
-        if isinstance(env, FiniteEnvironment) and env.spec().max_steps <= 100:
+        if isinstance(env, FiniteEnvironment) and 0 < env.spec().max_steps <= 1000:
             variant = tuple(sorted((k, v) for k, v in entry.kwargs.items() if v is False))
             found.setdefault((entry.factory, variant), id)
     return sorted(found.values())
@@ -241,7 +241,11 @@ def hold_against_simulation(id: str, num: int) -> None:
     }
     for exact, policy in policies.items():
         returns = np.asarray(simulate(env, policy, jax.random.key(1), num), np.float64)
-        error = max(returns.std() / num**0.5, 1e-6 * max(1.0, abs(returns.mean())))
+        variance = returns.var()
+        if np.count_nonzero(returns) < 10:
+            # Too rare to tell how it varies: the number of treasures, 1 each, is Poisson's.
+            variance = max(variance, abs(exact(model)))
+        error = max((variance / num) ** 0.5, 1e-6 * max(1.0, abs(returns.mean())))
         assert abs(returns.mean() - exact(model)) <= 4 * error, (id, exact.__name__, error)
 
 
