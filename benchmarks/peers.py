@@ -32,6 +32,7 @@ from xplore.record.provenance import environment
 
 NUM_STEPS = 128
 _LEAST_STEPS = 16
+_MOST_SECONDS = 400  # a contender that takes longer is left out of a line
 HEADLINES = (
     "MiniGrid-DoorKey-8x8-v0",
     "MiniGrid-DoorKey-16x16-v0",
@@ -193,7 +194,12 @@ def shared(id: str, contender: str) -> bool:
 def _in_process(contender: str, id: str, num_envs: int, repeats: int) -> Measured:
     command = [sys.executable, "-m", __spec__.name, "one", contender, id]
     command += [str(num_envs), str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_MOST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {_MOST_SECONDS} s"}
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1][:200]}
     found: Measured = json.loads(done.stdout.strip().splitlines()[-1])
