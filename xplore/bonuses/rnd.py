@@ -16,6 +16,7 @@ from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.blocks import map_time
 from xplore.parts.fitting import Fitted, fit, flatten_rollout, init_fitted
 from xplore.parts.inputs import InputState, init_inputs, inputs_of, num_inputs, observe_inputs
+from xplore.parts.normalisers import NormaliserKind
 from xplore.parts.predictors import MLP, Inputs
 
 
@@ -132,6 +133,7 @@ class RND:
 @register_bonus("rnd")
 def rnd(
     coefficient: float = 0.5,
+    normaliser: NormaliserKind = "return_std",
     discount: float = 0.99,
     learning_rate: float = 1e-3,
     hidden_size: int = 64,
@@ -141,11 +143,12 @@ def rnd(
     num_minibatches: int = 8,
     inputs: Inputs = "codes",
 ) -> Scale:
-    """Random network distillation, divided by the running std of its discounted return.
+    """Random network distillation, by default divided by the running std of its discounted return.
 
     Args:
         coefficient: of the normalised bonus; 0.5 is the paper's 1 beside an extrinsic 2.
-        discount: of the intrinsic return whose std the bonus is divided by.
+        normaliser: `none`, `std`, `return_std`, `zscore_ema` or `minmax`.
+        discount: of the intrinsic return whose std `return_std` divides by.
         learning_rate: of the predictor's Adam.
         hidden_size: width of both networks.
         embedding_size: what they output.
@@ -170,4 +173,4 @@ def rnd(
         num_minibatches=num_minibatches,
         inputs=inputs,
     )
-    return Scale(Normalise(core, "return_std", discount), coefficient)
+    return Scale(Normalise(core, normaliser, discount), coefficient)
