@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
 from xplore.bench import jobs_of
 from xplore.benchmarks import contexts
 from xplore.benchmarks.together import groups_of, rows_of_grid
-from xplore.contracts.registry import make_bonus
+from xplore.contracts.registry import make
+from xplore.worlds.fixed import Fixed
 
 
 def given(lifelong, episodic):
-    """Scores of five seeds, with a spread, the middle coefficient the best."""
+    """Scores of five seeds, with a spread."""
     spread = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
     means = {"none": [0.0] * 5, "count": lifelong, "episodic_count": episodic}
-    return {
-        arm: [m * (0.5 if arm[1] != 1.0 else 1.0) + spread for m in means[arm[0]]]
-        for arm in contexts._arms()
-    }
+    return {bonus: [m + spread for m in cells] for bonus, cells in means.items()}
 
 
-def test_the_grid_is_two_bonuses_on_the_same_levels_and_key():
+def test_the_grid_is_two_bonuses_and_none_on_the_same_levels():
     jobs = jobs_of(contexts.GRID)
-    assert len({job.fingerprint for job in jobs}) == len(jobs) == 7 * len(contexts.CONTEXTS)
-    assert len(groups_of(jobs)) == 3 * len(contexts.CONTEXTS)
-    for bonus, coefficient in contexts.DEFAULTS.items():
-        assert make_bonus(bonus).coefficient == coefficient
+    assert len({job.fingerprint for job in jobs}) == len(jobs) == 3 * len(contexts.CONTEXTS)
+    assert len(groups_of(jobs, contexts.as_numbers)) == 4
+
+
+def test_worlds_with_their_number_of_levels_as_a_float_are_fixed_worlds():
+    env, key = make("DeepSea-5-v0"), jax.random.key(3)
+    for number in (1, 3, 10):
+        ids = [
+            worlds.sample(key, worlds.init(key, env), env, 64)[1].ids
+            for worlds in (Fixed(number), contexts.AnyFixed(float(number)))
+        ]
+        np.testing.assert_array_equal(*ids)
+        assert len(np.unique(ids[0])) == number
 
 
 def test_the_verdict_asks_for_intervals_on_either_side():
@@ -40,22 +48,15 @@ def test_the_verdict_asks_for_intervals_on_either_side():
     assert "On one level neither is ahead" in apart
 
 
-def test_the_best_coefficient_is_the_one_in_bold():
-    text = contexts.table(given([0.9] * 5, [0.5] * 5))
-    assert "**0.1**" in text
-    assert "**0.01**" in text
-    assert "**1**" not in text
-
-
 def test_the_figure_has_a_line_for_each_bonus():
     figure = contexts.draw(given([0.9] * 5, [0.5] * 5))
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["none", "lifelong count, 0.1", "episodic count, 0.01"]
+    assert labels == ["none", "lifelong count", "episodic count"]
 
 
 @pytest.mark.skipif(not contexts.FOLDER.is_dir(), reason="the results are not part of a package")
 def test_stored_table_is_what_the_rows_say():
     of = contexts.scores(rows_of_grid(contexts.GRID, contexts.FOLDER))
-    assert len(of) == 7
+    assert of.keys() == contexts.NAMES.keys()
     assert all(len(cell) == contexts.GRID.seeds for cells in of.values() for cell in cells)
     assert contexts.table(of) == (contexts.FOLDER / "table.md").read_text(encoding="utf-8")
