@@ -108,8 +108,8 @@ GRID: Final = Suite(
     name="ablation",
     description="normaliser x value heads x coefficient",
     tasks=(
-        _task("DeepSea-20-v0", 204_800, 64, 20),
-        _task("MiniGrid-DoorKey-8x8-v0", 204_800, 64, 128),
+        _task("DeepSea-14-v0", 35_840, 32, 14),
+        _task("MiniGrid-MultiRoom-N2-S4-v0", 65_536, 32, 128),
     ),
     methods=tuple(
         method(*cell) for cell in itertools.product(DEFAULTS, NORMALISER_KINDS, HEADS, MULTIPLES)

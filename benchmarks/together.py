@@ -155,8 +155,14 @@ def run_grid(
         with new_file(folder / "rows.parquet", replace=True) as stream:
             rows.to_parquet(stream, index=False, compression="zstd")
         with new_file(folder / "provenance.json", replace=True) as stream:
-            stream.write((json.dumps(records, indent=1, sort_keys=True) + "\n").encode())
+            stream.write(_text(records).encode())
         on_group(number, len(groups), missing, time.perf_counter() - started)
+
+
+def _text(records: dict[str, dict[str, Any]]) -> str:
+    """JSON with a line for each record."""
+    lines = [f'"{name}": {json.dumps(records[name], sort_keys=True)}' for name in sorted(records)]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def tell(number: int, total: int, group: Sequence[Job], seconds: float) -> None:

@@ -30,7 +30,7 @@ def test_worlds_with_their_number_of_levels_as_a_float_are_fixed_worlds():
     env, key = make("DeepSea-5-v0"), jax.random.key(3)
     for number in (1, 3, 10):
         ids = [
-            worlds.sample(key, worlds.init(key, env), env, 64)[1].ids
+            worlds.sample(key, worlds.init(key, env), env, 64)[1].level_id
             for worlds in (Fixed(number), contexts.AnyFixed(float(number)))
         ]
         np.testing.assert_array_equal(*ids)
