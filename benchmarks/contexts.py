@@ -202,7 +202,7 @@ def draw(of: Scores) -> Figure:
     panel.set(xlabel="training levels", ylabel="success on them", ylim=(-0.03, 1.03))
     panel.set_title(f"{GRID.tasks[0].label}", fontsize=10.5)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=len(of), frameon=False, fontsize=9)
     return figure
 
 

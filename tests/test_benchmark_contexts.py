@@ -50,7 +50,7 @@ def test_the_verdict_asks_for_intervals_on_either_side():
 
 def test_the_figure_has_a_line_for_each_bonus():
     figure = contexts.draw(given([0.9] * 5, [0.5] * 5))
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["none", "lifelong count", "episodic count"]
 
 
