@@ -1,38 +1,49 @@
 """Episodic memories against NumPy, and the ellipse against the inverse it stands for."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from xplore.parts import episodic as ep
 
-N, D, CAPACITY = 3, 4, 5
+N, D = 3, 4
 
 
-def test_the_ring_keeps_the_latest_of_each_episode():
-    draw = np.random.default_rng(0)
-    ring = ep.init_ring(N, CAPACITY, D)
-    kept: list[list[np.ndarray]] = [[] for _ in range(N)]
-
-    @jax.jit
-    def step(ring, x, first):
-        ring = ep.forget(ring, first)
-        return ep.remember(ring, x), ep.nearest(ep.squared_distances(ring, x), 3)
-
-    for _ in range(40):
-        x, first = draw.normal(size=(N, D)).astype(np.float32), draw.random(N) < 0.15
-        ring, found = step(ring, jnp.asarray(x), jnp.asarray(first))
+@pytest.mark.parametrize(("num_steps", "capacity"), [(12, 5), (7, 1), (6, 20)])
+def test_the_memory_keeps_the_latest_of_each_episode(num_steps: int, capacity: int):
+    draw = np.random.default_rng(num_steps)
+    memory = ep.init_memory(N, capacity, D)
+    kept: list[list[np.ndarray]] = [[] for _ in range(N)]  # a run may begin amid an episode
+    compare = jax.jit(ep.recall, static_argnums=4)
+    for _ in range(4):
+        start, after = draw.normal(size=(2, num_steps, N, D)).astype(np.float32)
+        first = draw.random((num_steps, N)) < 0.2
+        memory, found = compare(memory, start, after, first, 3)
+        for t, n in itertools.product(range(num_steps), range(N)):
+            kept[n] = [start[t, n]] if first[t, n] else kept[n]
+            far = sorted(float(np.sum((m - after[t, n]) ** 2)) for m in kept[n])[:3]
+            expected = far + [np.inf] * (3 - len(far))
+            np.testing.assert_allclose(found[:, t, n], expected, rtol=1e-4)
+            kept[n] = [*kept[n], after[t, n]][-capacity:]
         for n in range(N):
-            kept[n] = [] if first[n] else kept[n]
-            far = sorted(float(np.sum((m - x[n]) ** 2)) for m in kept[n])[:3]
-            np.testing.assert_allclose(found[n], far + [np.inf] * (3 - len(far)), rtol=1e-4)
-            kept[n] = [*kept[n], x[n]][-CAPACITY:]
+            count = int(memory.length[n])
+            np.testing.assert_array_equal(memory.rows[:, capacity - count :, n].T, kept[n])
 
 
-def test_more_neighbours_than_rows_are_infinitely_far():
-    ring = ep.remember(ep.init_ring(1, 2, D), jnp.ones((1, D)))
-    found = ep.nearest(ep.squared_distances(ring, jnp.zeros((1, D))), 4)
-    np.testing.assert_array_equal(found, [[4.0, np.inf, np.inf, np.inf]])
+def test_what_is_seen_again_is_at_no_distance_at_all():
+    seen = 100.0 + jax.random.normal(jax.random.key(0), (1, N, D))
+    _, found = ep.recall(ep.init_memory(N, 2, D), seen, seen, jnp.ones((1, N), bool), 1)
+    np.testing.assert_array_equal(found, np.zeros((1, 1, N)))
+
+
+def test_the_nearest_are_sorted_and_more_than_there_are_infinitely_far():
+    distance = np.random.default_rng(0).integers(0, 6, (9, 40)).astype(np.float32)
+    for k in (1, 4):
+        np.testing.assert_array_equal(ep.nearest(distance, k), np.sort(distance, axis=0)[:k])
+    np.testing.assert_array_equal(ep.nearest(distance, 11)[9:], np.full((2, 40), np.inf))
 
 
 def test_the_inverse_is_one_after_a_thousand_steps():

@@ -38,7 +38,9 @@ class Adversary:
     at all is taken to draw actions uniformly, as `random` does; one that leaves other things is
     refused when the first rollout is scored, since a bonus does not see its agent before.
 
-    In the mean r is the divergence KL(pi | pi_adv); of single actions it may be negative.
+    In the mean r is the divergence KL(pi | pi_adv); of single actions it may be negative. The
+    adversary starts by expecting all actions alike, so that at first r is `log pi(a|o) + log A`: 0
+    to who draws actions uniformly, and to who has habits the more, until they are known.
     """
 
     hidden_size: int = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import jax
@@ -13,7 +14,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_bonus
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.dynamics import Dynamics, DynamicsState, Encoding
-from xplore.parts.episodic import Ring, begin, capacity_for, filled, init_ring, remember
+from xplore.parts.episodic import Memory, capacity_for, init_memory, recall, squared_distance
 from xplore.parts.history import summarise
 from xplore.parts.normalisers import NormaliserKind
 from xplore.parts.predictors import Inputs
@@ -24,12 +25,12 @@ class DEIRState(NamedTuple):
 
     Attributes:
         dynamics: the encoder and its discriminator.
-        ring: `[N, M, 2 D]`, an observation's embedding and the summary of all before it.
+        memory: of `2 D` numbers, an observation's embedding and the summary of all before it.
         summary: `[N, D]`, of the episode up to where the rollout ended.
     """
 
     dynamics: DynamicsState
-    ring: Ring
+    memory: Memory
     summary: jax.Array
 
 
@@ -61,7 +62,7 @@ class DEIR:
         size = self.dynamics.embedding_size
         return DEIRState(
             dynamics=self.dynamics.init(key, spec),
-            ring=init_ring(spec.num_envs, rows, 2 * size),
+            memory=init_memory(spec.num_envs, rows, 2 * size),
             summary=jnp.zeros((spec.num_envs, size)),
         )
 
@@ -72,27 +73,21 @@ class DEIR:
         starts = jnp.concatenate([before, jnp.zeros_like(before)], axis=-1)
         reached = jnp.concatenate([after, way], axis=-1)
 
-        def step(ring: Ring, x: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Ring, jax.Array]:
-            start, here, first = x
-            ring = begin(ring, start, first)
-            return remember(ring, here), self._novelty(ring, here)
-
-        ring, r_int = jax.lax.scan(step, state.ring, (starts, reached, traj.first))
-        return DEIRState(dynamics, ring, summary), r_int
-
-    def _novelty(self, ring: Ring, here: jax.Array) -> jax.Array:
-        size = here.shape[-1] // 2
-        square = jnp.square(ring.rows - here[:, None])
-        seen = jnp.sum(square[..., :size], axis=-1)
-        way = jnp.sqrt(jnp.sum(square[..., size:], axis=-1))
-        ratio = jnp.where(filled(ring), seen / (way + 1e-6), jnp.inf)
-        nearest = jnp.min(ratio, axis=-1)
+        memory, ratio = recall(state.memory, starts, reached, traj.first, 1, _ratio)
         # Nothing is remembered where a run begins amid an episode.
-        return jnp.where(jnp.isfinite(nearest), nearest, 0.0)
+        r_int = jnp.where(jnp.isfinite(ratio[0]), ratio[0], 0.0)
+        return DEIRState(dynamics, memory, summary), r_int
 
     def update(self, key: Key, state: DEIRState, traj: Trajectory) -> tuple[PyTree, Metrics]:
         dynamics, metrics = self.dynamics.update(key, state.dynamics, traj)
         return state._replace(dynamics=dynamics), metrics
+
+
+def _ratio(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+    """How far two observations are apart, for how far the ways to them are."""
+    size = len(a) // 2
+    way = jnp.sqrt(squared_distance(a[size:], b[size:]))
+    return squared_distance(a[:size], b[:size]) / (way + 1e-6)
 
 
 @register_bonus("deir")

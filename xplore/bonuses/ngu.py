@@ -14,15 +14,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_bonus
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.dynamics import Dynamics, DynamicsState, Encoding
-from xplore.parts.episodic import (
-    Ring,
-    begin,
-    capacity_for,
-    init_ring,
-    nearest,
-    remember,
-    squared_distances,
-)
+from xplore.parts.episodic import Memory, capacity_for, init_memory, recall
 from xplore.parts.normalisers import Moments, NormaliserKind, add_values, init_moments
 from xplore.parts.predictors import Inputs
 
@@ -38,7 +30,7 @@ class EpisodicNoveltyState(NamedTuple):
     """The embeddings, those of each env's episode, and the scale of distances between them."""
 
     dynamics: DynamicsState
-    ring: Ring
+    memory: Memory
     scales: Scales
 
 
@@ -79,43 +71,37 @@ class EpisodicNovelty:
         rows = capacity_for(self.memory_size, spec.env.max_steps)
         return EpisodicNoveltyState(
             dynamics=self.dynamics.init(key, spec),
-            ring=init_ring(spec.num_envs, rows, self.dynamics.embedding_size),
+            memory=init_memory(spec.num_envs, rows, self.dynamics.embedding_size),
             scales=Scales(jnp.zeros(spec.num_envs), jnp.zeros(spec.num_envs, bool)),
         )
 
     def reward(self, state: EpisodicNoveltyState, traj: Trajectory) -> tuple[PyTree, jax.Array]:
         dynamics = self.dynamics.observe(state.dynamics, traj)
         before, after = self.dynamics.embed_rollout(dynamics, traj)
-
-        def step(
-            memory: tuple[Ring, Scales], x: tuple[jax.Array, jax.Array, jax.Array]
-        ) -> tuple[tuple[Ring, Scales], jax.Array]:
-            ring, scales = memory
-            start, phi, first = x
-            ring = begin(ring, start, first)
-            distance = nearest(squared_distances(ring, phi), self.num_neighbours)
-            scales, similarity = self._similarity(scales, distance)
-            # Nothing is remembered where a run begins amid an episode.
-            known = jnp.isfinite(distance[:, 0]) & (similarity <= self.max_similarity)
-            r = jnp.where(known, 1.0 / similarity, 0.0)
-            return (remember(ring, phi), scales), r
-
-        memory = (state.ring, state.scales)
-        memory, r_int = jax.lax.scan(step, memory, (before, after, traj.first))
-        return EpisodicNoveltyState(dynamics, *memory), r_int
-
-    def _similarity(self, scales: Scales, distance: jax.Array) -> tuple[Scales, jax.Array]:
-        """Of squared distances `[N, k]`, infinite where there are fewer: scales, and `[N]`."""
+        memory, distance = recall(state.memory, before, after, traj.first, self.num_neighbours)
+        scales, mean = self._scales(state.scales, distance)
         there = jnp.isfinite(distance)
-        count = jnp.sum(there, axis=-1)
-        mean = jnp.sum(jnp.where(there, distance, 0.0), axis=-1) / jnp.maximum(count, 1)
-        keep = jnp.where(scales.known, self.momentum, 0.0)
-        mean = jnp.where(count > 0, keep * scales.mean + (1 - keep) * mean, scales.mean)
-        scales = Scales(mean, scales.known | (count > 0))
-        relative = jnp.where(there, distance, 0.0) / jnp.maximum(mean, 1e-8)[:, None]
+        relative = jnp.where(there, distance, 0.0) / jnp.maximum(mean, 1e-8)[None]
         apart = jnp.maximum(relative - self.cluster_distance, 0.0)
         kernel = jnp.where(there, self.epsilon / (apart + self.epsilon), 0.0)
-        return scales, jnp.sqrt(jnp.sum(kernel, axis=-1)) + self.constant
+        similarity = jnp.sqrt(jnp.sum(kernel, axis=0)) + self.constant
+        # Nothing is remembered where a run begins amid an episode.
+        known = there[0] & (similarity <= self.max_similarity)
+        return EpisodicNoveltyState(dynamics, memory, scales), jnp.where(known, 1 / similarity, 0.0)
+
+    def _scales(self, scales: Scales, distance: jax.Array) -> tuple[Scales, jax.Array]:
+        """Takes in squared distances `[k, T, N]`; returns the mean at each step `[T, N]` too."""
+        there = jnp.isfinite(distance)
+        count = jnp.sum(there, axis=0)
+        means = jnp.sum(jnp.where(there, distance, 0.0), axis=0) / jnp.maximum(count, 1)
+
+        def step(scales: Scales, x: tuple[jax.Array, jax.Array]) -> tuple[Scales, jax.Array]:
+            mean, told = x
+            keep = jnp.where(scales.known, self.momentum, 0.0)
+            mean = jnp.where(told, keep * scales.mean + (1 - keep) * mean, scales.mean)
+            return Scales(mean, scales.known | told), mean
+
+        return jax.lax.scan(step, scales, (means, count > 0))
 
     def update(
         self, key: Key, state: EpisodicNoveltyState, traj: Trajectory

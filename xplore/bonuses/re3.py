@@ -14,7 +14,7 @@ from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_bonus
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
-from xplore.parts.blocks import map_time
+from xplore.parts.blocks import steps_at_once
 from xplore.parts.dynamics import Dynamics, DynamicsState
 from xplore.parts.episodic import nearest
 from xplore.parts.normalisers import Moments, NormaliserKind, add_values, init_moments
@@ -22,6 +22,8 @@ from xplore.parts.predictors import Inputs
 
 Neighbours = Literal["kth", "mean"]
 NEIGHBOURS: tuple[Neighbours, ...] = get_args(Neighbours)
+# Of the squared lengths of two embeddings: nearer to each other than this, they are copies.
+_ROUNDING = 1e-5
 
 
 class EntropyState(NamedTuple):
@@ -41,6 +43,9 @@ class ParticleEntropy:
     together, the observation itself left out. With `neighbours="mean"` d is the mean over the k
     nearest; with `relative`, in units of its mean so far. The bonus is multiplied by
     `(1 - decay)^t`, t the steps each env has taken.
+
+    It is 0 for an observation of which k others are copies, be it ever so new to the run: in a
+    world of few states, such as a loop of two, all of it is 0.
     """
 
     dynamics: Dynamics = Dynamics("random")
@@ -92,18 +97,22 @@ class ParticleEntropy:
         if k == 0:
             return jnp.zeros((num_steps, num_envs))
         lengths = jnp.sum(jnp.square(anchors), axis=-1)
-        place = jnp.arange(num_steps * num_envs).reshape(num_steps, num_envs)
 
         def scored(x: tuple[jax.Array, jax.Array]) -> jax.Array:
             phi, place = x
-            # By the law of cosines: a matrix product, where differences would be [N, A, D].
+            # By the law of cosines: a matrix product, where differences would be [A, B, D].
             length = jnp.sum(jnp.square(phi), axis=-1)
-            square = length[:, None] - 2.0 * phi @ anchors.T + lengths[None]
-            square = jnp.where(place[:, None] == index[None], jnp.inf, jnp.maximum(square, 0.0))
+            both = lengths[:, None] + length[None]
+            square = both - 2.0 * anchors @ phi.T
+            square = jnp.where(square > _ROUNDING * both, square, 0.0)
+            square = jnp.where(place[None] == index[:, None], jnp.inf, square)
             found = jnp.sqrt(nearest(square, k))
-            return found[:, -1] if self.neighbours == "kth" else jnp.mean(found, axis=-1)
+            return found[-1] if self.neighbours == "kth" else jnp.mean(found, axis=0)
 
-        return map_time(scored, (phi, place), 4 * len(index))
+        rows = steps_at_once(num_steps, len(index) * num_envs) * num_envs
+        place = jnp.arange(num_steps * num_envs).reshape(-1, rows)
+        distance = jax.lax.map(scored, (phi.reshape(-1, rows, size), place))
+        return distance.reshape(num_steps, num_envs)
 
 
 def _spread(total: int, most: int) -> npt.NDArray[np.int32]:

@@ -12,6 +12,12 @@ from xplore.contracts.types import PyTree
 BLOCK_NUMBERS = 1 << 20
 
 
+def steps_at_once(num_steps: int, numbers_per_step: int) -> int:
+    """How many of `num_steps` make a block, as many in each: about a million numbers at most."""
+    most = max(1, min(num_steps, BLOCK_NUMBERS // max(numbers_per_step, 1)))
+    return next(b for b in range(most, 0, -1) if num_steps % b == 0)
+
+
 def map_time(
     function: Callable[[PyTree], jax.Array], tree: PyTree, numbers_per_row: int
 ) -> jax.Array:
