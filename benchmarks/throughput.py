@@ -19,6 +19,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, Space
 from xplore.contracts.types import Environment, Key, PyTree
 from xplore.parts.apart import apart
+from xplore.parts.ranks import running_count
 
 _BLOCK = 64  # the most steps for which actions are drawn at once
 
@@ -190,7 +191,7 @@ def next_starts(
     ended: jax.Array, starts: PyTree, found: PyTree, used: jax.Array
 ) -> tuple[PyTree, jax.Array]:
     """`found`, and where an episode ended the next of `starts`; and how many are used then."""
-    order = jnp.cumsum(ended.astype(jnp.int32))
+    order = running_count(ended)
     index = _next_start(used, order)
     after = jax.tree.map(lambda old, new: _select(ended, old, index, new), starts, found)
     return after, used + order[-1]

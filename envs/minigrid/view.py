@@ -36,22 +36,24 @@ def crop(
     """The bytes `[size, size]` before the agent, as it sees them; walls outside the grid.
 
     Args:
-        grid: uint8 `[height * width]`, a byte for each cell, row by row.
+        grid: uint8 `[height * width]`, a byte for each cell, row by row; the first is a wall.
         shape: `(width, height)`.
         position: int32 `[]`, index in `grid` of the agent's cell.
         direction: int32 `[]`, 0 to 3: right, down, left, up.
         size: side of the view, odd.
     """
-    index = jnp.asarray(_crop_index(shape, size))[position * 4 + direction].astype(jnp.int32)
-    return grid.at[index].get(mode="fill", fill_value=cells.GREY_WALL)
+    table = jnp.asarray(_crop_index(shape, size))
+    index = table.at[position * 4 + direction].get(mode="promise_in_bounds")
+    return grid.at[index].get(mode="promise_in_bounds")
 
 
 @functools.cache
 def _crop_index(shape: tuple[int, int], size: int) -> npt.NDArray[np.unsignedinteger[Any]]:
     """`[cells * 4, size, size]`: which cell each part of a view shows, by place and direction.
 
-    A part outside the grid shows cell number `width * height`, which is none. Reading this table
-    takes half the time of computing it for each view.
+    A part outside the grid shows cell 0, a corner and so a wall: where every index is one of the
+    grid, none needs to be checked. Reading this table takes half the time of computing it for each
+    view.
     """
     width, height = shape
     num_cells = width * height
@@ -64,7 +66,7 @@ def _crop_index(shape: tuple[int, int], size: int) -> npt.NDArray[np.unsignedint
     x = position % width + sign * np.where(along, forward, -right)
     y = position // width + sign * np.where(along, right, forward)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = np.where(inside, y * width + x, num_cells)
+    index = np.where(inside, y * width + x, 0)
     return index.astype(np.uint8 if num_cells < 256 else np.uint16)
 
 
@@ -152,7 +154,7 @@ def partial_view(
     """
     view = _cropped(shape, size)(state.grid, state.position, state.direction)
     if see_through_walls:
-        return _with_load(view, state.carrying)
+        return _loaded(view, state.carrying)
     return _in_sight(view, _rows_in_sight(view), state.carrying)
 
 
@@ -169,3 +171,6 @@ def _in_sight(view: jax.Array, rows: jax.Array, carrying: jax.Array) -> jax.Arra
 
 def _with_load(view: jax.Array, carrying: jax.Array) -> jax.Array:
     return view.at[view.shape[0] // 2, -1].set(carrying)
+
+
+_loaded = apart(_with_load)

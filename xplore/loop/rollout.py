@@ -21,6 +21,7 @@ from xplore.contracts.types import (
     PyTree,
     Trajectory,
 )
+from xplore.parts.ranks import running_count
 
 
 class Lanes(NamedTuple):
@@ -129,7 +130,7 @@ def rollout(
             state, ts = jax.vmap(env.step)(env_keys, lanes.state, action)
         privileged = jax.vmap(lambda s: read_privileged(env, reads, s))(state)
         ended = ts.terminated | ts.truncated
-        order = jnp.cumsum(ended.astype(jnp.int32))
+        order = running_count(ended)
         going_on = Lanes(state, ts.obs, privileged, jnp.zeros(num_envs, bool), lanes.level_id)
         index = (loop.used + order - 1) % num_starts
         following = _Loop(carry, going_on, ended, index, loop.used + order[-1])
