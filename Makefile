@@ -12,7 +12,9 @@ RESULTS ?= runs
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest
+# Tests of one file run in one process, since they share compiled programs.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 help:
 	@echo "make bench        install into .venv and run the suite 'quick' (SUITE=... for another, RESULTS=results to publish)"

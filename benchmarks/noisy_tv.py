@@ -18,6 +18,7 @@ import tyro
 
 from xplore.bench import bench, suite_rows
 from xplore.benchmarks.suite import Method, Suite, Task
+from xplore.contracts.registry import make_bonus
 from xplore.record import plots
 from xplore.record.stats import bootstrap_interval, mean
 from xplore.record.summary import MethodInfo, SuiteInfo, TaskInfo, generator_for, rows_of
@@ -53,8 +54,12 @@ GRID: Final = Suite(
         Method(
             "episodic count, position", bonus="episodic_count", bonus_options={"key": "position"}
         ),
-        Method("count, observation", bonus="count"),
+        Method("e3b, inverse features", bonus="e3b"),
+        Method("disagreement", bonus="disagreement"),
+        Method("icm, inverse features", bonus="icm"),
+        Method("icm, random features", bonus="icm", bonus_options={"encoding": "random"}),
         Method("rnd", bonus="rnd"),
+        Method("count, observation", bonus="count"),
     ),
     seeds=5,
     eval_levels=0,
@@ -82,8 +87,8 @@ def table(rows: pd.DataFrame) -> str:
             continue
         generator = generator_for(0, task.task, method.label)
         low, high = bootstrap_interval(mean, [shares], generator=generator)
-        reads = "position" if method.bonus_options else "what the agent sees"
-        reads = "nothing" if method.bonus == "none" else reads
+        told = ", ".join(make_bonus(method.bonus, **method.bonus_options).reads())
+        reads = "nothing" if method.bonus == "none" else told or "what the agent sees"
         lines.append(
             f"| {method.label} | {reads} | {shares.mean():.3f} |"
             f" {float(low):.3f} to {float(high):.3f} | {len(shares)} |"
