@@ -30,11 +30,8 @@ SUITE = Suite(
         Method(label, agent_options=_ANNEALED, bonus=bonus, bonus_options=options)
         for label, bonus, options in (
             ("none", "none", {}),
-            ("count, position", "count", _POSITION),
             ("episodic count, position", "episodic_count", _POSITION),
-            ("rnd", "rnd", {}),
             ("noveld", "noveld", {}),
-            ("e3b", "e3b", {}),
             ("deir", "deir", {}),
         )
     ),
