@@ -17,7 +17,7 @@ import numpy as np
 
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Space, Symbolic
-from xplore.contracts.types import PyTree
+from xplore.contracts.types import Key, PyTree
 from xplore.parts.initializers import orthogonal
 from xplore.parts.observations import cell_features, features
 
@@ -30,6 +30,11 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "swish": nn.swish,
 }
+
+
+def activate(kind: Activation, x: jax.Array) -> jax.Array:
+    """The activation of that name."""
+    return _ACTIVATIONS[kind](x)
 
 
 def is_picture(space: Space) -> bool:
@@ -138,18 +143,21 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for size in self.sizes:
-            x = _ACTIVATIONS[self.activation](dense(size)(x))
+            x = activate(self.activation, dense(size)(x))
         return x
 
 
 class SmallCNN(nn.Module):
     """Two 3x3 convolutions of 16 and 32 channels (as many as fit): `[B, H, W, C] -> [B, D]`."""
 
+    layer_norm: bool = False
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for channels in (16, 32):
             if min(x.shape[-3:-1]) >= 3:
-                x = nn.relu(PatchConv(channels)(x))
+                x = PatchConv(channels)(x)
+                x = nn.relu(nn.LayerNorm()(x) if self.layer_norm else x)
         return x.reshape(*x.shape[:-3], -1)
 
 
@@ -194,3 +202,10 @@ class ActorCritic(nn.Module):
     def value(self, obs: PyTree) -> jax.Array:
         """Values alone, `[B, value_heads]`."""
         return self.values(self.critic(self.torso_features(obs)))
+
+
+def init_params(network: nn.Module, key: Key, space: Space) -> PyTree:
+    """Parameters of a network that takes a batch of observations of `space`."""
+    key_params, key_obs = jax.random.split(key)
+    obs = jax.tree.map(lambda x: x[None], space.sample(key_obs))
+    return network.init(key_params, obs)

@@ -16,8 +16,8 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_agent
 from xplore.contracts.spaces import Discrete
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
-from xplore.parts.minibatch import mean_gradient, shuffled_index
-from xplore.parts.returns import gae
+from xplore.parts.minibatch import check_minibatches, mean_gradient, shuffled_index
+from xplore.parts.returns import gae, successor_values
 
 
 @jax.tree_util.register_dataclass
@@ -112,12 +112,7 @@ class PPO:
                 f"ppo acts in discrete action spaces; {spec.env.name} has {spec.env.action}:"
                 " choose an environment with discrete actions, or the 'random' agent"
             )
-        if spec.num_envs % self.num_minibatches:
-            fits = [m for m in range(1, self.num_minibatches + 1) if spec.num_envs % m == 0]
-            raise ConfigError(
-                f"ppo: {spec.num_envs} envs do not divide into {self.num_minibatches} minibatches:"
-                f" use num_minibatches={fits[-1]}, or a multiple of {self.num_minibatches} envs"
-            )
+        check_minibatches("ppo", spec.num_envs, self.num_minibatches)
         resolve_torso(self.torso, spec.env.observation)
         network = ActorCritic(
             space=spec.env.observation,
@@ -230,31 +225,11 @@ class PPO:
         return self.extrinsic_coefficient * extrinsic + intrinsic, target
 
     def _successor_values(self, state: PPOState, traj: Trajectory, value: jax.Array) -> jax.Array:
-        """Values `[T, N, value_heads]` of the true successors, evaluated only where not known.
+        def evaluate(obs: PyTree) -> jax.Array:
+            values: Any = state.network.apply(state.params, obs, method="value")
+            return values
 
-        Within an episode they are the next step's values; only truncated steps and the last one
-        of the rollout need the network. A while loop goes through those, N at a time.
-        """
-        num_steps, num_envs = traj.reward.shape
-        total = num_steps * num_envs
-        needed = traj.truncated.at[-1].set(True).reshape(total)
-        # Positions of the needed steps come first, in any order.
-        order = jnp.argsort(~needed, stable=True)
-        count = jnp.sum(needed)
-        flat_obs = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), traj.next_obs)
-        known = jnp.concatenate([value[1:], value[-1:]]).reshape(total, -1)
-
-        def fill(loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            start, values = loop
-            index = jax.lax.dynamic_slice(order, (start,), (num_envs,))
-            obs = jax.tree.map(lambda x: x[index], flat_obs)
-            new: Any = state.network.apply(state.params, obs, method="value")
-            # The last slice may reach past the needed steps: those keep their known values.
-            new = jnp.where(needed[index][:, None], new, values[index])
-            return start + num_envs, values.at[index].set(new)
-
-        _, values = jax.lax.while_loop(lambda loop: loop[0] < count, fill, (jnp.int32(0), known))
-        return values.reshape(value.shape)
+        return successor_values(evaluate, value, traj.next_obs, traj.truncated)
 
     def _loss(
         self, params: PyTree, network: ActorCritic, batch: Samples, advantage: jax.Array

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import xplore
-from xplore.agents.tabular.q_learning import Carry, QLearning, zeta_durations
+from xplore.agents.tabular.q_learning import Carry, QLearning
 from xplore.agents.tabular.ucb_q import UCBQ
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Discrete
 from xplore.contracts.types import EnvSpec, RunSpec, Trajectory
+from xplore.parts.exploration import zeta_durations
 from xplore.parts.tabular import Extras, Layout, empty_model, layout, observe, pick, steps
 
 KEY = jax.random.key(0)

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from xplore.contracts.component import component, replace
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, RunSpec, Trajectory
+from xplore.parts.exploration import zeta_durations
 from xplore.parts.tabular import Extras, Layout, Step, layout, pick, steps
 
 Exploration = Literal["epsilon", "boltzmann", "epsilon_z"]
@@ -156,14 +156,3 @@ class QLearning:
         action = jnp.where(goes_on, carry.action, jnp.where(starts, uniform, greedy))
         left = jnp.where(goes_on, carry.left - 1, jnp.where(starts, duration - 1, 0))
         return left, action
-
-
-def zeta_durations(
-    key: Key, shape: tuple[int, ...], exponent: float | jax.Array, most: int
-) -> jax.Array:
-    """Draws n in 1..`most` with p(n) proportional to n^-`exponent`; int32 `shape`."""
-    n = jnp.asarray(np.arange(1, most + 1), jnp.float32)
-    cumulative = jnp.cumsum(n**-exponent)
-    u = jax.random.uniform(key, shape) * cumulative[-1]
-    drawn = jnp.searchsorted(cumulative, u, side="right")
-    return jnp.minimum(drawn, most - 1).astype(jnp.int32) + 1

@@ -74,3 +74,12 @@ def fit(
     keys = jax.random.split(key_loss, num_minibatches)
     fitted, metrics = jax.lax.scan(step, fitted, (rows, keys))
     return fitted, jax.tree.map(jnp.mean, metrics)
+
+
+def clipped(
+    optimiser: optax.GradientTransformation, max_norm: float | jax.Array
+) -> optax.GradientTransformation:
+    """`optimiser` on gradients clipped to a global norm of at most `max_norm`; 0: as they are."""
+    if isinstance(max_norm, float) and max_norm == 0.0:
+        return optimiser
+    return optax.chain(optax.clip_by_global_norm(max_norm), optimiser)

@@ -7,9 +7,24 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Key, Metrics, PyTree
 
 _ROUNDS = 6
+
+
+def check_minibatches(agent: str, num_envs: int, num_minibatches: int) -> None:
+    """Checks that a rollout of any length divides into minibatches.
+
+    Raises:
+        ConfigError: it does not; names the numbers that would do.
+    """
+    if num_envs % num_minibatches:
+        fits = [m for m in range(1, num_minibatches + 1) if num_envs % m == 0]
+        raise ConfigError(
+            f"{agent}: {num_envs} envs do not divide into {num_minibatches} minibatches: use"
+            f" num_minibatches={fits[-1]}, or a multiple of {num_minibatches} envs"
+        )
 
 
 def shuffled_index(key: Key, num_steps: int, num_envs: int) -> jax.Array:

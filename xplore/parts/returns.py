@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+from xplore.contracts.types import PyTree
 
 
 def gae(
@@ -53,3 +57,54 @@ def gae(
         one_step, jnp.zeros_like(delta[0]), (delta, linked.astype(jnp.float32)), reverse=True
     )
     return advantages
+
+
+def successor_values(
+    evaluate: Callable[[PyTree], jax.Array],
+    value: jax.Array,
+    next_obs: PyTree,
+    truncated: jax.Array,
+) -> jax.Array:
+    """Values `[T, N, ...]` of the true successors, evaluated only where they are not known.
+
+    Within an episode they are the next step's values; only truncated steps and the last one of the
+    rollout need the network. A while loop goes through those, N at a time.
+
+    Args:
+        evaluate: values `[N, ...]` of observations, leaves `[N, ...]`.
+        value: `[T, N, ...]`, of the observations acted on.
+        next_obs: leaves `[T, N, ...]`.
+        truncated: bool `[T, N]`.
+    """
+    num_steps, num_envs = truncated.shape
+    total = num_steps * num_envs
+    needed = truncated.at[-1].set(True).reshape(total)
+    # Positions of the needed steps come first, in any order.
+    order = jnp.argsort(~needed, stable=True)
+    count = jnp.sum(needed)
+    flat_obs = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), next_obs)
+    known = jnp.concatenate([value[1:], value[-1:]]).reshape(total, *value.shape[2:])
+
+    def fill(loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        start, values = loop
+        index = jax.lax.dynamic_slice(order, (start,), (num_envs,))
+        new = evaluate(jax.tree.map(lambda x: x[index], flat_obs))
+        # The last slice may reach past the needed steps: those keep their known values.
+        asked = needed[index].reshape(num_envs, *[1] * (new.ndim - 1))
+        new = jnp.where(asked, new, values[index])
+        return start + num_envs, values.at[index].set(new)
+
+    _, values = jax.lax.while_loop(lambda loop: loop[0] < count, fill, (jnp.int32(0), known))
+    return values.reshape(value.shape)
+
+
+def take_values(values: jax.Array, action: jax.Array) -> jax.Array:
+    """The values `[..., B]` of actions int32 `[B]` among `values` `[..., B, A]`.
+
+    By a mask and a sum: the gradient of a look-up is a scatter, which a CPU does row by row.
+
+    >>> take_values(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0])).tolist()
+    [2.0, 3.0]
+    """
+    done = jnp.arange(values.shape[-1])[None] == action[:, None]
+    return jnp.sum(jnp.where(jnp.broadcast_to(done, values.shape), values, 0.0), axis=-1)

@@ -1,0 +1,178 @@
+"""EDE: an ensemble of return distributions, which acts on what it does not know as well."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from xplore.agents.networks import Activation, Symbols, Torso, init_params
+from xplore.agents.q_networks import QNetwork, make_q_network
+from xplore.contracts.component import component, replace
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.registry import register_agent
+from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
+from xplore.parts.exploration import ladder
+from xplore.parts.fitting import clipped
+from xplore.parts.quantiles import beliefs, quantile_loss, take_quantiles
+from xplore.parts.replay import (
+    Learned,
+    Replay,
+    Transition,
+    check_replay,
+    descend,
+    n_step_transitions,
+    unlearned,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EDEState:
+    """What K heads learned, leaves `[K, ...]`, and from what; the network itself is static."""
+
+    learned: Learned
+    replay: PyTree
+    env_steps: jax.Array
+    network: QNetwork = dataclasses.field(metadata={"static": True})
+
+
+@register_agent("ede")
+@final
+@component
+class EDE:
+    """argmax_a mean(s, a) + phi_i sigma(s, a), sigma the epistemic deviation, phi_i of env i.
+
+    K heads learn M quantiles of the return each, from rows of their own. sigma^2 is the variance
+    over heads, averaged over quantiles, which does not pay for randomness of the environment.
+    phi_i = ucb_coefficient ucb_base^(1 + ucb_power i / (N - 1)): some envs explore, some exploit.
+
+    Attributes:
+        discount: gamma.
+        n_step: rewards that are summed before a value is used.
+        num_heads, num_quantiles: K and M.
+        ucb_coefficient, ucb_base, ucb_power: see above.
+        thompson: act on mean + phi_i sigma z, with z drawn from N(0, 1) for each action and step.
+        batch_size: rows of a gradient step, of each head.
+        replay_size: transitions that are kept, in the dtype of the observations, for each seed.
+        warmup_steps: transitions that are stored before the first gradient step.
+        updates_per_rollout: gradient steps after each rollout.
+        target_period: gradient steps between two copies of the network to its older self.
+        max_grad_norm: global-norm clip; 0 for none.
+        intrinsic_weight: of the intrinsic reward, which is added to the reward and stored with it.
+        torso: "mlp", "cnn", or "auto" by the shape of the observation.
+        symbols: how grid symbols enter: "one_hot", "embed" or "scaled".
+        layer_norm: normalise what each layer gives.
+        deterministic: act on the mean alone.
+
+    Reference: Jiang et al. (2023), On the importance of exploration for generalization in
+    reinforcement learning, arXiv:2306.05483.
+    Deviations from the paper: heads are whole networks in place of heads on one encoder; fewer
+    quantiles; layer normalisation; sizes for small networks.
+    """
+
+    learning_rate: float = 5e-4
+    discount: float = 0.99
+    n_step: int = 3
+    num_heads: int = 5
+    num_quantiles: int = 16
+    ucb_coefficient: float = 30.0
+    ucb_base: float = 0.6
+    ucb_power: float = 7.0
+    thompson: bool = False
+    batch_size: int = 64
+    replay_size: int = 32_768
+    warmup_steps: int = 1_000
+    updates_per_rollout: int = 64
+    target_period: int = 32
+    max_grad_norm: float = 10.0
+    intrinsic_weight: float = 1.0
+    torso: Torso = "auto"
+    symbols: Symbols = "scaled"
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: Activation = "relu"
+    layer_norm: bool = True
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"num_heads": 2, "num_quantiles": 2}
+        for name in (*least, "n_step", "updates_per_rollout", "target_period"):
+            if getattr(self, name) < least.get(name, 1):
+                raise ConfigError(
+                    f"ede: {name} is {getattr(self, name)}: it must be at least"
+                    f" {least.get(name, 1)}"
+                )
+
+    def init(self, key: Key, spec: RunSpec) -> EDEState:
+        network = make_q_network("ede", self, spec.env, num_numbers=self.num_quantiles)
+        check_replay("ede", self._replay, spec)
+        keys = jax.random.split(key, self.num_heads)
+        params = jax.vmap(lambda k: init_params(network, k, spec.env.observation))(keys)
+        learned = unlearned(params, self._optimizer())
+        return EDEState(learned, self._replay.init(spec.env), jnp.int32(0), network)
+
+    def initial_carry(self, num_envs: int) -> PyTree:
+        return ()
+
+    def act(
+        self, key: Key, state: EDEState, carry: PyTree, obs: PyTree, first: jax.Array
+    ) -> tuple[PyTree, jax.Array, PyTree]:
+        heads: Any = jax.vmap(state.network.apply, in_axes=(0, None))
+        believed = beliefs(heads(state.learned.params, obs))
+        score = believed.mean
+        if not self.deterministic:
+            shape = score.shape
+            z = jax.random.normal(key, shape) if self.thompson else jnp.ones(shape)
+            phi = self.ucb_coefficient * ladder(self.ucb_base, self.ucb_power, shape[0])
+            score = score + jnp.broadcast_to(phi[:, None], shape) * believed.epistemic * z
+        return carry, jnp.argmax(score, axis=-1).astype(jnp.int32), ()
+
+    def update(
+        self, key: Key, state: EDEState, traj: Trajectory, r_int: jax.Array
+    ) -> tuple[EDEState, Metrics]:
+        reward = traj.reward + self.intrinsic_weight * r_int
+        rows = n_step_transitions(traj, reward, num_steps=self.n_step, discount=self.discount)
+        replay = self._replay.add(state.replay, rows)
+
+        def step(learned: Learned, batch: Transition, key: Key) -> tuple[Learned, Metrics]:
+            return self._step(state.network, learned, batch)
+
+        learned, metrics = self._replay.learn(
+            key, replay, state.learned, step, self.updates_per_rollout
+        )
+        steps = state.env_steps + reward.size
+        return dataclasses.replace(state, learned=learned, replay=replay, env_steps=steps), metrics
+
+    def greedy(self) -> EDE:
+        return replace(self, deterministic=True)
+
+    @property
+    def _replay(self) -> Replay:
+        # Every head has rows of its own.
+        return Replay(self.replay_size, self.num_heads * self.batch_size, self.warmup_steps)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return clipped(optax.adam(self.learning_rate), self.max_grad_norm)
+
+    def _step(
+        self, network: QNetwork, learned: Learned, batch: Transition
+    ) -> tuple[Learned, Metrics]:
+        """One gradient step of all heads; the loss is a sum over them: each is for itself."""
+        heads: Any = jax.vmap(network.apply)
+        shape = (self.num_heads, self.batch_size)
+        batch = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), batch)
+        older = heads(learned.target_params, batch.next_obs)
+        best = jnp.argmax(jnp.mean(older, axis=-1), axis=-1)
+        target = batch.reward[..., None] + batch.discount[..., None] * take_quantiles(older, best)
+
+        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
+            quantiles = heads(params, batch.obs)
+            done = take_quantiles(quantiles, batch.action)
+            total = jnp.sum(jnp.mean(quantile_loss(done, target), axis=1))
+            return total, {"loss": total / self.num_heads, "value": jnp.mean(done)}
+
+        gradient, metrics = jax.grad(loss, has_aux=True)(learned.params)
+        return descend(learned, gradient, self._optimizer(), self.target_period), metrics

@@ -1,0 +1,103 @@
+"""Quantiles, what an ensemble of them is unsure of, and the agent that acts on it."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xplore
+from xplore.agents.ede import EDE
+from xplore.contracts.component import replace
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.spaces import Box, Discrete
+from xplore.contracts.types import EnvSpec, RunSpec
+from xplore.loop.config import Config
+from xplore.loop.train import train
+from xplore.parts.quantiles import beliefs, quantile_loss, take_quantiles
+
+RNG = np.random.default_rng(0)
+
+
+def test_quantile_loss_against_a_loop():
+    quantiles, target = RNG.normal(size=(2, 5)) * 2, RNG.normal(size=(2, 3)) * 2
+    total = 0.0
+    for row in range(2):
+        total = 0.0
+        for i, q in enumerate(quantiles[row]):
+            tau = (i + 0.5) / 5
+            for x in target[row]:
+                u = x - q
+                huber = 0.5 * u**2 if abs(u) <= 1 else abs(u) - 0.5
+                total += abs(tau - (u < 0)) * huber / 3
+        found = quantile_loss(jnp.asarray(quantiles[row]), jnp.asarray(target[row]))
+        assert float(found) == pytest.approx(total, rel=1e-5)
+    both = quantile_loss(jnp.asarray(quantiles), jnp.asarray(target))
+    assert both.shape == (2,)
+    assert float(both[1]) == pytest.approx(total, rel=1e-5)
+
+
+def test_beliefs_tell_ignorance_from_chance():
+    quantiles = jnp.asarray(RNG.normal(size=(4, 6, 3, 8)), jnp.float32)
+    found = beliefs(quantiles)
+    k = np.asarray(quantiles)
+    np.testing.assert_allclose(found.mean, k.mean(axis=(0, 3)), atol=1e-6)
+    np.testing.assert_allclose(found.epistemic**2, k.var(axis=0, ddof=1).mean(-1), rtol=1e-4)
+    np.testing.assert_allclose(found.aleatoric**2, k.mean(axis=0).var(-1), rtol=1e-4)
+    # Heads that agree about a lottery: all chance, no ignorance.
+    agreed = jnp.broadcast_to(jnp.linspace(-1.0, 1.0, 8), (4, 6, 3, 8))
+    np.testing.assert_allclose(beliefs(agreed).epistemic, 0.0, atol=1e-6)
+    assert float(beliefs(agreed).aleatoric.min()) > 0.5
+    action = jnp.asarray(RNG.integers(0, 3, (4, 6)))
+    taken = take_quantiles(quantiles, action)
+    np.testing.assert_array_equal(taken[2, 5], k[2, 5, int(action[2, 5])])
+
+
+def test_envs_have_coefficients_of_their_own():
+    spec = RunSpec(EnvSpec("vector", Box((3,)), Discrete(6), 9), 4, 8)
+    agent = EDE(num_heads=3, num_quantiles=4, ucb_coefficient=20.0, ucb_base=0.5, ucb_power=3.0)
+    state = jax.jit(lambda key: agent.init(key, spec))(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (4, 3))
+    heads = jax.vmap(state.network.apply, in_axes=(0, None))(state.learned.params, obs)
+    mean, epistemic, _ = (np.asarray(x) for x in beliefs(heads))
+    phi = 20.0 * 0.5 ** (1 + 3.0 * np.arange(4) / 3)
+    first = jnp.ones(4, bool)
+    for key in (jax.random.key(2), jax.random.key(3)):
+        action = agent.act(key, state, (), obs, first)[1]
+        np.testing.assert_array_equal(action, (mean + phi[:, None] * epistemic).argmax(axis=1))
+    best = agent.greedy().act(jax.random.key(2), state, (), obs, first)[1]
+    np.testing.assert_array_equal(best, mean.argmax(axis=1))
+    sampled = replace(agent, thompson=True)
+    drawn = [sampled.act(jax.random.key(i), state, (), obs, first)[1] for i in range(5)]
+    assert len({tuple(np.asarray(x)) for x in drawn}) > 1
+
+
+@pytest.mark.parametrize(
+    "probe",
+    ["Probe-ChoiceByObservation-v0", pytest.param("Probe-Discount-v0", marks=pytest.mark.slow)],
+)
+def test_probe(probe):
+    env = xplore.make(probe)
+    agent = EDE(
+        learning_rate=3e-3, discount=0.9, n_step=1, num_heads=3, num_quantiles=4, batch_size=32,
+        warmup_steps=64, replay_size=2_048, updates_per_rollout=8, target_period=8,
+        ucb_coefficient=3.0, layer_norm=False,
+    )  # fmt: skip
+    config = Config(
+        env, agent, xplore.make_bonus("none"), xplore.make_world_sampler("fresh"),
+        budget_steps=64 * 120, num_envs=16, num_steps=4,
+    )  # fmt: skip
+    result = train(config)
+    state = jax.tree.map(lambda x: x[0], result.state.agent)
+    heads = jax.vmap(state.network.apply, in_axes=(0, None))
+    found = beliefs(heads(state.learned.params, jnp.asarray(env.observations())))
+    np.testing.assert_allclose(found.mean.max(axis=1), env.values(0.9), atol=0.1)
+    last = np.nanmean(result.metrics["episode/return"][0, -10:])
+    assert last == pytest.approx(env.optimal_return, abs=0.15)
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="num_heads is 1: it must be at least 2"):
+        EDE(num_heads=1)
+    with pytest.raises(ConfigError, match="n_step is 0: it must be at least 1"):
+        EDE(n_step=0)
