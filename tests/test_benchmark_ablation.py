@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import types
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 
 from xplore.bench import job_of, jobs_of
 from xplore.benchmarks import ablation, ablation_report
@@ -62,7 +64,9 @@ class Drawn:
 
 def test_a_normaliser_chosen_by_number_is_the_normaliser():
     rewards = jax.random.normal(jax.random.key(0), (5, 2))
-    spec, key, traj = types.SimpleNamespace(num_envs=2), jax.random.key(1), None
+    spec: Any = types.SimpleNamespace(num_envs=2)
+    key: Any = jax.random.key(1)
+    traj: Any = None
     for place, kind in enumerate(NORMALISER_KINDS):
         paid = []
         for bonus in (
@@ -71,7 +75,7 @@ def test_a_normaliser_chosen_by_number_is_the_normaliser():
         ):
             state, _ = bonus.reward(bonus.init(key, spec), traj)
             paid.append(bonus.reward(state, traj)[1])
-        np.testing.assert_allclose(*paid, rtol=1e-6, err_msg=kind)
+        np.testing.assert_allclose(paid[0], paid[1], rtol=1e-6, err_msg=kind)
 
 
 def test_an_effect_is_found_where_there_is_one(heads_alone):
@@ -110,6 +114,7 @@ def test_the_figure_has_a_panel_each_and_frames_the_default(heads_alone):
     axes = figure.axes[0]
     assert axes.get_title() == "task: bonus"
     (frame,) = axes.patches
+    assert isinstance(frame, Rectangle)
     assert frame.get_xy() == (0.5, 0.5)
     assert len(axes.texts) == 12
 

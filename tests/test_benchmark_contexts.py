@@ -33,7 +33,7 @@ def test_worlds_with_their_number_of_levels_as_a_float_are_fixed_worlds():
             worlds.sample(key, worlds.init(key, env), env, 64)[1].level_id
             for worlds in (Fixed(number), contexts.AnyFixed(float(number)))
         ]
-        np.testing.assert_array_equal(*ids)
+        np.testing.assert_array_equal(ids[0], ids[1])
         assert len(np.unique(ids[0])) == number
 
 
