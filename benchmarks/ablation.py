@@ -82,7 +82,9 @@ class AnyNormaliser:
 def with_any_normaliser(config: Config) -> Config:
     """The config of a cell with its normaliser as a number."""
     scaled: Any = config.bonus
-    one = scaled.bonus
+    if not isinstance(scaled, Scale):
+        return config
+    one: Any = scaled.bonus
     place = float(NORMALISER_KINDS.index(one.normaliser))
     bonus = Scale(AnyNormaliser(one.bonus, place, one.discount), scaled.coefficient)
     return replace(config, bonus=bonus)
@@ -103,6 +105,8 @@ def _task(env: str, budget_steps: int, num_envs: int, num_steps: int) -> Task:
     )
 
 
+_NONE: Final = Method("none")  # for comparison, with one head
+
 # Not a SUITE: its report compares factors, not 90 methods.
 GRID: Final = Suite(
     name="ablation",
@@ -111,8 +115,12 @@ GRID: Final = Suite(
         _task("DeepSea-14-v0", 35_840, 32, 14),
         _task("MiniGrid-MultiRoom-N2-S4-v0", 65_536, 32, 128),
     ),
-    methods=tuple(
-        method(*cell) for cell in itertools.product(DEFAULTS, NORMALISER_KINDS, HEADS, MULTIPLES)
+    methods=(
+        _NONE,
+        *(
+            method(*cell)
+            for cell in itertools.product(DEFAULTS, NORMALISER_KINDS, HEADS, MULTIPLES)
+        ),
     ),
     seeds=3,
     eval_levels=0,
@@ -128,18 +136,20 @@ def panels(rows: pd.DataFrame) -> list[report.Panel]:
         "coefficient": tuple(f"x{m:g}" for m in MULTIPLES),
     }
     for task in GRID.tasks:
+        none = found.get((task.label, _NONE.label))
         for bonus, (normaliser, _) in DEFAULTS.items():
             cells = [
                 found.get((task.label, method(bonus, *cell).label))
                 for cell in itertools.product(NORMALISER_KINDS, HEADS, MULTIPLES)
             ]
             there = [cell for cell in cells if cell is not None]
-            if len(there) < len(cells):
+            if none is None or len(there) < len(cells):
                 continue
             shape = (*map(len, factors.values()), -1)
             values = np.stack(there).reshape(shape)
             default = (factors["normaliser"].index(normaliser), 0, MULTIPLES.index(1.0))
-            made.append(report.Panel(task.label, bonus, factors, values, default))
+            plain = float(none.mean())
+            made.append(report.Panel(task.label, bonus, factors, values, default, plain))
     return made
 
 

@@ -25,6 +25,7 @@ class Panel(NamedTuple):
         factors: name of each factor to its levels, in the order of the axes.
         scores: `[*levels, S]`, a number for each cell and seed.
         default: the cell that the defaults are.
+        plain: the mean score without the method.
     """
 
     task: str
@@ -32,6 +33,7 @@ class Panel(NamedTuple):
     factors: dict[str, tuple[str, ...]]
     scores: Array
     default: tuple[int, ...]
+    plain: float
 
     def of_factor(self, factor: str) -> Array:
         """Scores `[levels, cells of the other factors, S]`."""
@@ -88,20 +90,19 @@ def tables(panels: Sequence[Panel], note: str) -> str:
         for factor in factors
     }
     lines = [
-        f"| task | bonus | {' | '.join(factors)} | default cell | best cell | of all cells |",
-        f"|---|---|{'---|' * (len(factors) + 3)}",
+        f"| task | bonus | {' | '.join(factors)} | no bonus | default cell | best cell | mean of cells |",
+        f"|---|---|{'---|' * (len(factors) + 4)}",
     ]
     for panel in panels:
         cells = panel.scores.mean(axis=-1)
         best = np.unravel_index(int(cells.argmax()), cells.shape)
-        name = ", ".join(
-            f"{level[i]}{' heads' if factor == 'heads' else ''}"
-            for (factor, level), i in zip(panel.factors.items(), best, strict=True)
-        )
+        chosen = zip(panel.factors.items(), best, strict=True)
+        name = ", ".join(_head(factor, level[i]) for (factor, level), i in chosen)
+        told = f"{cells.max():.2f} ({name})" if np.ptp(cells) > 0 else "-"
         moved = [_moved(effects[panel.task, panel.method, factor]) for factor in factors]
         lines.append(
             f"| {panel.task} | {panel.method} | {' | '.join(moved)} |"
-            f" {cells[panel.default]:.2f} | {cells.max():.2f} ({name}) | {cells.mean():.2f} |"
+            f" {panel.plain:.2f} | {cells[panel.default]:.2f} | {told} | {cells.mean():.2f} |"
         )
     lines += [
         "",
