@@ -90,7 +90,8 @@ def tables(panels: Sequence[Panel], note: str) -> str:
         for factor in factors
     }
     lines = [
-        f"| task | bonus | {' | '.join(factors)} | no bonus | default cell | best cell | mean of cells |",
+        f"| task | bonus | {' | '.join(factors)} | no bonus | default cell | best cell |"
+        " mean of cells |",
         f"|---|---|{'---|' * (len(factors) + 4)}",
     ]
     for panel in panels:
