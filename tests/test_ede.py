@@ -72,10 +72,8 @@ def test_envs_have_coefficients_of_their_own():
     assert len({tuple(np.asarray(x)) for x in drawn}) > 1
 
 
-@pytest.mark.parametrize(
-    "probe",
-    ["Probe-ChoiceByObservation-v0", pytest.param("Probe-Discount-v0", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("probe", ["Probe-ChoiceByObservation-v0", "Probe-Discount-v0"])
 def test_probe(probe):
     env = xplore.make(probe)
     agent = EDE(
