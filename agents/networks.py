@@ -161,6 +161,20 @@ class SmallCNN(nn.Module):
         return x.reshape(*x.shape[:-3], -1)
 
 
+def torso_of(torso: Torso, space: Space, symbols: Symbols) -> tuple[Encoder, SmallCNN | None]:
+    """What turns observations into features, and for pictures the CNN behind it.
+
+    A CNN's features are already high-level: one dense layer on top is enough.
+    """
+    is_cnn = resolve_torso(torso, space) == "cnn"
+    return Encoder(space, symbols, keep_cells=is_cnn), SmallCNN() if is_cnn else None
+
+
+def cpu_rows(torso: Torso, space: Space) -> int:
+    """Rows whose activations stay in the cache of a core."""
+    return 256 if resolve_torso(torso, space) == "cnn" else 4096
+
+
 class ActorCritic(nn.Module):
     """Logits and values: `obs [B, ...] -> (logits [B, A], values [B, value_heads])`.
 
@@ -176,11 +190,8 @@ class ActorCritic(nn.Module):
     activation: Activation = "tanh"
 
     def setup(self) -> None:
-        kind = resolve_torso(self.torso, self.space)
-        self.encoder = Encoder(self.space, self.symbols, keep_cells=kind == "cnn")
-        self.cnn = SmallCNN() if kind == "cnn" else None
-        # A CNN's features are already high-level: one dense layer on top is enough.
-        sizes = tuple(self.hidden_sizes[-1:] if kind == "cnn" else self.hidden_sizes)
+        self.encoder, self.cnn = torso_of(self.torso, self.space, self.symbols)
+        sizes = self.hidden_sizes if self.cnn is None else self.hidden_sizes[-1:]
         self.actor = MLP(sizes, self.activation)
         self.critic = MLP(sizes, self.activation)
         self.logits = dense(self.num_actions, 0.01)
@@ -197,7 +208,7 @@ class ActorCritic(nn.Module):
     @property
     def cpu_rows(self) -> int:
         """Rows whose activations stay in the cache of a core."""
-        return 256 if resolve_torso(self.torso, self.space) == "cnn" else 4096
+        return cpu_rows(self.torso, self.space)
 
     def value(self, obs: PyTree) -> jax.Array:
         """Values alone, `[B, value_heads]`."""

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple, final
 
-import distrax
 import jax
 import jax.numpy as jnp
-import optax
 
-from xplore.agents.networks import Activation, ActorCritic, Symbols, Torso, resolve_torso
+from xplore.agents.networks import (
+    Activation,
+    ActorCritic,
+    Symbols,
+    Torso,
+    init_params,
+    resolve_torso,
+)
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_agent
-from xplore.contracts.spaces import Discrete
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
-from xplore.parts.minibatch import check_minibatches, mean_gradient, shuffled_index
-from xplore.parts.returns import gae, successor_values
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PPOState:
-    """Parameters and optimiser state; the network itself is static."""
-
-    params: PyTree
-    opt_state: PyTree
-    env_steps: jax.Array
-    network: ActorCritic = dataclasses.field(metadata={"static": True})
+from xplore.parts import policy_gradient as pg
+from xplore.parts.fitting import flatten_rollout
+from xplore.parts.minibatch import mean_gradient, shuffled_index
+from xplore.parts.returns import successor_values
 
 
 class Extras(NamedTuple):
@@ -36,16 +29,6 @@ class Extras(NamedTuple):
 
     log_prob: jax.Array
     value: jax.Array
-
-
-class Samples(NamedTuple):
-    """What the loss is computed from, leaves `[B, ...]`; `target` is `[B, value_heads]`."""
-
-    obs: PyTree
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    target: jax.Array
 
 
 @register_agent("ppo")
@@ -100,161 +83,66 @@ class PPO:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        if self.value_heads not in (1, 2):
-            raise ConfigError(f"ppo: value_heads is {self.value_heads}: it must be 1 or 2")
-        for name in ("num_epochs", "num_minibatches"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"ppo: {name} is {getattr(self, name)}: it must be at least 1")
+        pg.check_options("ppo", self)
 
-    def init(self, key: Key, spec: RunSpec) -> PPOState:
-        if not isinstance(spec.env.action, Discrete):
-            raise ConfigError(
-                f"ppo acts in discrete action spaces; {spec.env.name} has {spec.env.action}:"
-                " choose an environment with discrete actions, or the 'random' agent"
-            )
-        check_minibatches("ppo", spec.num_envs, self.num_minibatches)
+    def init(self, key: Key, spec: RunSpec) -> pg.LearnerState:
+        actions = pg.check_run("ppo", self, spec)
         resolve_torso(self.torso, spec.env.observation)
         network = ActorCritic(
             space=spec.env.observation,
-            num_actions=spec.env.action.num,
+            num_actions=actions.num,
             value_heads=self.value_heads,
             torso=self.torso,
             symbols=self.symbols,
             hidden_sizes=self.hidden_sizes,
             activation=self.activation,
         )
-        key_params, key_obs = jax.random.split(key)
-        obs = jax.tree.map(lambda x: x[None], spec.env.observation.sample(key_obs))
-        params = network.init(key_params, obs)
-        return PPOState(params, self._optimizer(0).init(params), jnp.int32(0), network)
+        params = init_params(network, key, spec.env.observation)
+        opt_state = pg.optimizer_of(self, 0).init(params)
+        return pg.LearnerState(params, opt_state, jnp.int32(0), network)
 
     def initial_carry(self, num_envs: int) -> PyTree:
         return ()
 
     def act(
-        self, key: Key, state: PPOState, carry: PyTree, obs: PyTree, first: jax.Array
+        self, key: Key, state: pg.LearnerState, carry: PyTree, obs: PyTree, first: jax.Array
     ) -> tuple[PyTree, jax.Array, Extras]:
-        logits, value = self._outputs(state.network, state.params, obs)
-        policy: Any = distrax.Categorical(logits=logits)
-        action = policy.mode() if self.deterministic else policy.sample(seed=key)
-        return carry, action.astype(jnp.int32), Extras(policy.log_prob(action), value)
+        logits, value = state.network.apply(state.params, obs)
+        action, log_prob = pg.choose(key, logits, deterministic=self.deterministic)
+        return carry, action, Extras(log_prob, value)
 
     def update(
-        self, key: Key, state: PPOState, traj: Trajectory, r_int: jax.Array
-    ) -> tuple[PPOState, Metrics]:
-        advantage, target = self._advantages(state, traj, r_int)
+        self, key: Key, state: pg.LearnerState, traj: Trajectory, r_int: jax.Array
+    ) -> tuple[pg.LearnerState, Metrics]:
         num_steps, num_envs = traj.reward.shape
         kept: Extras = traj.extras
-        samples = Samples(traj.obs, traj.action, kept.log_prob, kept.value, target)
-        flat = (samples, advantage)
-        flat = jax.tree.map(lambda x: x.reshape(num_steps * num_envs, *x.shape[2:]), flat)
-        samples, advantage = flat
-        optimizer = self._optimizer(state.env_steps)
+        successor = self._successor_values(state, traj, kept.value)
+        advantage, target = pg.advantages(self, traj, r_int, kept.value, successor)
+        taken = pg.Taken(traj.action, kept.log_prob, kept.value, target)
+        samples, advantage = flatten_rollout(((traj.obs, taken), advantage))
 
-        def loss(params: PyTree, rows: tuple[Samples, jax.Array]) -> tuple[jax.Array, Metrics]:
-            return self._loss(params, state.network, *rows)
+        def loss(params: PyTree, rows: tuple[Any, jax.Array]) -> tuple[jax.Array, Metrics]:
+            (obs, taken), advantage = rows
+            logits, value = state.network.apply(params, obs)
+            return pg.clipped_loss(self, logits, value, taken, advantage)
 
-        def minibatch(
-            learned: tuple[PyTree, PyTree], index: jax.Array
-        ) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            params, opt_state = learned
-            scaled = advantage[index]
-            scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
-            gradient, metrics = mean_gradient(
-                loss, params, samples, index, scaled, cpu_rows=state.network.cpu_rows
-            )
-            updates, opt_state = optimizer.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), metrics
+        def gradient(params: PyTree, index: jax.Array) -> tuple[PyTree, Metrics]:
+            scaled = pg.standardised(advantage[index])
+            rows = state.network.cpu_rows
+            return mean_gradient(loss, params, samples, index, scaled, cpu_rows=rows)
 
-        def epoch(
-            learned: tuple[PyTree, PyTree], key: Key
-        ) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            order = shuffled_index(key, num_steps, num_envs)
-            return jax.lax.scan(minibatch, learned, order.reshape(self.num_minibatches, -1))
+        def order(key: Key) -> jax.Array:
+            return shuffled_index(key, num_steps, num_envs)
 
-        keys = jax.random.split(key, self.num_epochs)
-        (params, opt_state), metrics = jax.lax.scan(epoch, (state.params, state.opt_state), keys)
-        steps = state.env_steps + num_steps * num_envs
-        state = dataclasses.replace(state, params=params, opt_state=opt_state, env_steps=steps)
-        return state, jax.tree.map(jnp.mean, metrics)
+        return pg.descend(key, self, state, order, gradient, num_steps * num_envs)
 
     def greedy(self) -> PPO:
         return replace(self, deterministic=True)
 
     @staticmethod
-    def _outputs(network: ActorCritic, params: PyTree, obs: PyTree) -> tuple[jax.Array, jax.Array]:
-        outputs: Any = network.apply(params, obs)
-        return outputs[0], outputs[1]
-
-    def _optimizer(self, env_steps: jax.Array | int) -> optax.GradientTransformation:
-        rate: Any = self.learning_rate
-        if self.anneal_steps:
-            rate = rate * jnp.maximum(0.0, 1.0 - env_steps / self.anneal_steps)
-        adam = optax.adam(rate, eps=self.adam_epsilon)
-        if isinstance(self.max_grad_norm, float) and self.max_grad_norm == 0.0:
-            return adam
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adam)
-
-    def _advantages(
-        self, state: PPOState, traj: Trajectory, r_int: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Advantages `[T, N]` and value targets `[T, N, value_heads]`."""
-        value = traj.extras.value
-        ends = (traj.terminated, traj.truncated)
-        successor = self._successor_values(state, traj, value)
-        if self.value_heads == 1:
-            reward = self.extrinsic_coefficient * traj.reward + r_int
-            advantage = gae(
-                reward, value[..., 0], successor[..., 0], *ends,
-                discount=self.discount, trace=self.trace,
-            )  # fmt: skip
-            return advantage, advantage[..., None] + value
-        extrinsic = gae(
-            traj.reward, value[..., 0], successor[..., 0], *ends,
-            discount=self.discount, trace=self.trace,
-        )  # fmt: skip
-        seen_next = successor[..., 1]
-        if not self.intrinsic_episodic:
-            # The stream goes on: what follows an episode's end is the next episode's start.
-            seen_next = jnp.concatenate([value[1:, :, 1], successor[-1:, :, 1]])
-        intrinsic = gae(
-            r_int, value[..., 1], seen_next, *ends,
-            discount=self.intrinsic_discount, trace=self.trace, episodic=self.intrinsic_episodic,
-        )  # fmt: skip
-        target = jnp.stack([extrinsic, intrinsic], axis=-1) + value
-        return self.extrinsic_coefficient * extrinsic + intrinsic, target
-
-    def _successor_values(self, state: PPOState, traj: Trajectory, value: jax.Array) -> jax.Array:
-        def evaluate(obs: PyTree) -> jax.Array:
-            values: Any = state.network.apply(state.params, obs, method="value")
+    def _successor_values(state: pg.LearnerState, traj: Trajectory, value: jax.Array) -> jax.Array:
+        def value_of(obs: PyTree) -> jax.Array:
+            values: jax.Array = state.network.apply(state.params, obs, method="value")
             return values
 
-        return successor_values(evaluate, value, traj.next_obs, traj.truncated)
-
-    def _loss(
-        self, params: PyTree, network: ActorCritic, batch: Samples, advantage: jax.Array
-    ) -> tuple[jax.Array, Metrics]:
-        logits, value = self._outputs(network, params, batch.obs)
-        policy = distrax.Categorical(logits=logits)
-        log_ratio = policy.log_prob(batch.action) - batch.log_prob
-        ratio = jnp.exp(log_ratio)
-        clipped = jnp.clip(ratio, 1.0 - self.clip, 1.0 + self.clip)
-        policy_loss = -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
-        error = jnp.square(value - batch.target)
-        if self.clip_value:
-            near = batch.value + jnp.clip(value - batch.value, -self.clip, self.clip)
-            error = jnp.maximum(error, jnp.square(near - batch.target))
-        value_loss = 0.5 * jnp.mean(jnp.sum(error, axis=-1))
-        entropy = jnp.mean(policy.entropy())
-        loss = (
-            policy_loss + self.value_coefficient * value_loss - self.entropy_coefficient * entropy
-        )
-        metrics = {
-            "loss": loss,
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
-            "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > self.clip),
-        }
-        return loss, metrics
+        return successor_values(value_of, value, traj.next_obs, traj.truncated)

@@ -205,6 +205,10 @@ class Chooser:
         extras = {"chance": chance[:1] if fault == "extras" else chance}
         return carry[:, :0] if fault == "carry" else carry, action, extras
 
+    def see_reward(self, carry, reward):
+        carry = carry + reward[:, None]
+        return carry.astype(jnp.int32) if self.fault == "see_reward's carry" else carry
+
     def update(self, key, state, traj, r_int):
         bias = state["bias"] + jnp.mean(r_int) + jnp.mean(traj.extras["chance"])
         if self.fault == "update's state":
@@ -237,6 +241,7 @@ AGENT_FAULTS = {
     "NaN extras": "not finite",
     "extras": r"extras must be \[N",
     "carry": "act changes the carry",
+    "see_reward's carry": "see_reward changes the carry",
     "update's state": "update changes the state",
     "NaN state": "the state after update, or what act returns, is not finite",
     "numpy's random": "two traces differ",

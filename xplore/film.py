@@ -16,7 +16,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Agent, Environment, Key, PyTree
 from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.render import picture
-from xplore.loop.rollout import select
+from xplore.loop.rollout import select, tell_reward
 from xplore.parts.levels import level_from_id
 from xplore.record.files import new_file, unwritable, writable_folder
 
@@ -104,6 +104,7 @@ def record(
         observed = jax.tree.map(lambda x: x[None], (loop.obs, now.length == 0))
         carry, actions, _ = agent.act(key_act, agent_state, loop.carry, *observed)
         state, ts = env.step(key_env, now.states, jax.tree.map(lambda x: x[0], actions))
+        carry = tell_reward(agent, carry, ts.reward[None])
         going_on = Episode(
             states=state,
             length=now.length + 1,

@@ -237,6 +237,15 @@ class Agent(Protocol):
 
 
 @runtime_checkable
+class SeesReward(Agent, Protocol):
+    """An agent that is told what its actions earn while it acts; others learn it in `update`."""
+
+    def see_reward(self, carry: PyTree, reward: jax.Array) -> PyTree:
+        """The carry that `act` left, now knowing the extrinsic reward `[N]` of that step."""
+        ...
+
+
+@runtime_checkable
 class WorldSampler(Protocol):
     """Which levels are entered."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Agent, Environment, Key, PyTree
-from xplore.loop.rollout import select
+from xplore.loop.rollout import select, tell_reward
 from xplore.loop.train import Result
 from xplore.parts.levels import levels_from_ids
 
@@ -75,6 +75,7 @@ def evaluate(
         key, key_act, key_env = jax.random.split(key, 3)
         carry, action, _ = agent.act(key_act, agent_state, carry, obs, jnp.full(num, step == 0))
         new_state, ts = jax.vmap(env.step)(jax.random.split(key_env, num), state, action)
+        carry = tell_reward(agent, carry, ts.reward)
         outcome = Evaluation(
             outcome.returns + jnp.where(alive, ts.reward, 0.0),
             outcome.lengths + alive,

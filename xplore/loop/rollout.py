@@ -19,6 +19,7 @@ from xplore.contracts.types import (
     LevelBatch,
     Metrics,
     PyTree,
+    SeesReward,
     Trajectory,
 )
 from xplore.parts.ranks import running_count
@@ -66,6 +67,11 @@ def select(mask: jax.Array, a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(
         lambda x, y: jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y), a, b
     )
+
+
+def tell_reward(agent: Agent, carry: PyTree, reward: jax.Array) -> PyTree:
+    """The carry after a step that earned `reward` `[N]`, of an agent that wants to know."""
+    return agent.see_reward(carry, reward) if isinstance(agent, SeesReward) else carry
 
 
 class _Loop(NamedTuple):
@@ -129,6 +135,7 @@ def rollout(
             env_keys = jax.random.split(key_step, num_envs)
             state, ts = jax.vmap(env.step)(env_keys, lanes.state, action)
         privileged = jax.vmap(lambda s: read_privileged(env, reads, s))(state)
+        carry = tell_reward(agent, carry, ts.reward)
         ended = ts.terminated | ts.truncated
         order = running_count(ended)
         going_on = Lanes(state, ts.obs, privileged, jnp.zeros(num_envs, bool), lanes.level_id)

@@ -17,6 +17,7 @@ from xplore.contracts.types import (
     Key,
     PyTree,
     RunSpec,
+    SeesReward,
     Trajectory,
     WorldSampler,
 )
@@ -137,11 +138,12 @@ def _mix(mask: npt.NDArray[np.bool_], a: Trajectory, b: Trajectory) -> Trajector
 def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps: int = 8) -> None:
     """Checks an agent on observations of random trajectories of `env`.
 
-    It is a value; actions are within the space; the carry keeps its structure and is forgotten
-    where `first` holds; envs of a batch do not affect each other's actions; `update` keeps the
-    structure of the state and stays finite; equal inputs give equal outputs, also after a
-    checkpoint; seeds can be vmapped, and coefficients traced; compiled agrees with plain Python;
-    `greedy()` works on the same state and ignores its key, unless it is the agent itself.
+    It is a value; actions are within the space; the carry keeps its structure, in `see_reward` too
+    where there is one, and is forgotten where `first` holds; envs of a batch do not affect each
+    other's actions; `update` keeps the structure of the state and stays finite; equal inputs give
+    equal outputs, also after a checkpoint; seeds can be vmapped, and coefficients traced; compiled
+    agrees with plain Python; `greedy()` works on the same state and ignores its key, unless it is
+    the agent itself.
 
     Raises:
         AssertionError: names what is violated.
@@ -159,11 +161,14 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps:
     carry = jax.tree.map(jnp.asarray, agent.initial_carry(num_envs))
 
     def cycle(agent: Agent, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
-        def act(carry: PyTree, x: tuple[PyTree, jax.Array]) -> tuple[PyTree, PyTree]:
-            carry, action, extras = agent.act(key, state, carry, *x)
+        def act(carry: PyTree, x: tuple[PyTree, ...]) -> tuple[PyTree, PyTree]:
+            obs, first, reward = x
+            carry, action, extras = agent.act(key, state, carry, obs, first)
+            if isinstance(agent, SeesReward):
+                carry = agent.see_reward(carry, reward)
             return carry, (action, extras)
 
-        end, (action, extras) = jax.lax.scan(act, carry, (traj.obs, traj.first))
+        end, (action, extras) = jax.lax.scan(act, carry, (traj.obs, traj.first, traj.reward))
         seen = traj._replace(action=action, extras=extras, carry=carry)
         learned, metrics = agent.update(key, state, seen, 0.1 * traj.reward)
         return end, action, extras, learned, metrics
@@ -172,6 +177,9 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps:
     obs, first = c.pick((traj.obs, traj.first), 0)
     acted = jax.eval_shape(agent.act, key, one, carry, obs, first)
     c.require_same(carry, acted[0], f"{name}: act changes the carry")
+    if isinstance(agent, SeesReward):
+        told = jax.eval_shape(agent.see_reward, carry, traj.reward[0])
+        c.require_same(carry, told, f"{name}: see_reward changes the carry")
     actions = jax.eval_shape(jax.vmap(spec.action.sample), jax.random.split(key, num_envs))
     c.require_same(actions, acted[1], f"{name}: act's actions are not the space's")
     for leaf in jax.tree.leaves((carry, acted[2])):
