@@ -267,3 +267,17 @@ def test_refusals():
         PPORNN(memory_size=0)
     with pytest.raises(ConfigError, match="ppo_rnn: value_heads is 3"):
         PPORNN(value_heads=3)
+
+
+def _success(agent, env, budget, seeds=2, **options):
+    sizes = {"num_envs": 64, "num_steps": 64}
+    result = train(config(env, budget, agent=agent, **sizes, **options), seeds=seeds)
+    return xplore.evaluate_result(result, held_out_ids(0, 256)).success.mean(axis=(1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("env", "budget"), [("MemoryLen-10-v0", 253_952)])
+def test_a_memory_solves_what_none_cannot(env, budget):
+    assert (_success("ppo_rnn", env, budget) > 0.95).all()
+    # Right or left is a guess.
+    assert (_success("ppo", env, budget) < 0.6).all()
