@@ -99,11 +99,11 @@ def tables(panels: Sequence[Panel], note: str) -> str:
         best = np.unravel_index(int(cells.argmax()), cells.shape)
         chosen = zip(panel.factors.items(), best, strict=True)
         name = ", ".join(_head(factor, level[i]) for (factor, level), i in chosen)
-        told = f"{cells.max():.2f} ({name})" if np.ptp(cells) > 0 else "-"
+        top = f"{cells.max():.2f} ({name})" if np.ptp(cells) > 0 else "-"
         moved = [_moved(effects[panel.task, panel.method, factor]) for factor in factors]
         lines.append(
             f"| {panel.task} | {panel.method} | {' | '.join(moved)} |"
-            f" {panel.plain:.2f} | {cells[panel.default]:.2f} | {told} | {cells.mean():.2f} |"
+            f" {panel.plain:.2f} | {cells[panel.default]:.2f} | {top} | {cells.mean():.2f} |"
         )
     lines += [
         "",
