@@ -1,8 +1,9 @@
 """The suite `bonuses`: the field's exploration bonuses side by side, with PPO.
 
 Every method has the same agent and the budget is small, so that what differs is the bonus. Counts
-read the agent's position, which the other bonuses are not told: the tables say so. All options are
-the defaults of this library; none was tuned for this task.
+read the agent's position, which the other bonuses are not told: the tables say so. Options are the
+defaults of this library, none tuned for this task; bonuses whose defaults are those of tasks with
+far longer episodes or other rewards run at a tenth of the coefficient too.
 """
 
 from __future__ import annotations
@@ -52,6 +53,17 @@ SUITE = Suite(
         _method("re3"),
         _method("icm"),
         _method("disagreement"),
+        *(
+            _method(bonus, f"{bonus}, a tenth", coefficient=coefficient)
+            for bonus, coefficient in (
+                ("rnd", 0.05),
+                ("ride", 0.01),
+                ("e3b", 0.005),
+                ("re3", 0.001),
+                ("icm", 0.05),
+                ("disagreement", 0.05),
+            )
+        ),
     ),
     seeds=10,
     eval_levels=128,
