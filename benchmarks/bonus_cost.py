@@ -2,8 +2,9 @@
 
 PPO learns MiniGrid-DoorKey-8x8-v0 with every registered bonus in turn, all at their defaults. PPO
 alone takes turns with each of them in one process, update by update, so that a machine that slows
-down slows both; the ratio is that of the medians. `bonus_cost.json` keeps every figure, `table.md`
-is made from it. A bonus that is there already is not measured again unless its options changed.
+down slows both; what is lost is the median over these pairs. `bonus_cost.json` keeps every figure,
+`table.md` is made from it. A bonus that is there already is not measured again unless its options
+changed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import tyro
 
 from xplore.contracts.component import replace, to_json
@@ -34,6 +36,7 @@ ENV = "MiniGrid-DoorKey-8x8-v0"
 ALONE = "none"
 ROUNDS = 15
 _WARM_UP = 2
+_QUARTILES = (0.25, 0.5, 0.75)
 _LIMIT = 0.35  # what a bonus with one network may cost
 
 Measured = dict[str, Any]
@@ -95,7 +98,7 @@ def state_bytes_of_bonus(config: Config) -> StateBytes:
 
 
 def num_fitted(state: PyTree) -> int:
-    """How many sets of parameters a state has that are fitted, each by an optimiser of its own.
+    """How many sets of parameters a state has, each with an optimiser of its own, used or not.
 
     A network with several outputs, an encoder with the models that train it, and an ensemble whose
     heads are one array count once.
@@ -153,7 +156,6 @@ def measure_line(alone: Run, run: Run, *, rounds: int = ROUNDS) -> Measured:
         "fitted": num_fitted(run.state.bonus),
         "steps_per_second": steps / seconds,
         "alone_steps_per_second": steps / seconds_alone,
-        "lost": 1.0 - seconds_alone / seconds,
         "flops_per_step": run.flops_per_step - alone.flops_per_step,
         "state_bytes_per_env": per_env,
         "state_bytes_shared": shared,
@@ -162,6 +164,13 @@ def measure_line(alone: Run, run: Run, *, rounds: int = ROUNDS) -> Measured:
         "alone_seconds": times[0],
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan,
     }
+
+
+def lost(line: Measured) -> tuple[float, float, float]:
+    """The share of PPO's throughput that is lost: quartile, median, quartile over the rounds."""
+    pairs = zip(line["alone_seconds"], line["seconds"], strict=True)
+    low, middle, high = np.quantile([1.0 - alone / taken for alone, taken in pairs], _QUARTILES)
+    return float(low), float(middle), float(high)
 
 
 def describe_alone(alone: Run) -> Measured:
@@ -178,10 +187,10 @@ def describe_alone(alone: Run) -> Measured:
 def table(measured: Measured) -> str:
     """The markdown of what `main` keeps, the dearest bonus last."""
     lines = {id: line for id, line in measured["lines"].items() if "failed" not in line}
-    lines = dict(sorted(lines.items(), key=lambda x: x[1]["lost"]))
+    lines = dict(sorted(lines.items(), key=lambda x: lost(x[1])[1]))
     head = [
-        "bonus", "reads", "networks", "steps/s", "PPO alone", "lost", "FLOPs per env step",
-        "bytes per env", "bytes shared",
+        "bonus", "reads", "networks", "steps/s", "PPO alone", "lost [quartiles]",
+        "FLOPs per env step", "bytes per env", "bytes shared",
     ]  # fmt: skip
     alone = [x["alone_steps_per_second"] for x in lines.values()]
     speed = f"{statistics.median(alone) / 1e3:.0f}k" if alone else "-"
@@ -195,8 +204,10 @@ def table(measured: Measured) -> str:
         f"PPO with {measured['num_envs']} envs of {measured['num_steps']} steps on"
         f" `{measured['env']}`, learning included, on {where['count']}"
         f" {where['processor'] or where['kind']} device ({where['cores']} cores): medians of"
-        " updates in turn with PPO alone. Networks: sets of parameters that are fitted. FLOPs and"
-        " bytes of a bonus are those that it adds; integer arithmetic, as of counts, is none.",
+        " updates in turn with PPO alone. Networks: sets of parameters with an optimiser, used"
+        " or not. FLOPs and bytes of a bonus are those that it adds; integer arithmetic, as of"
+        " counts, is none.",
+        *_warning(lines, where["cores"]),
         "",
         _verdict(lines),
     ]
@@ -207,14 +218,27 @@ def table(measured: Measured) -> str:
 
 
 def _cells(id: str, line: Measured) -> list[str]:
+    low, middle, high = (round(100 * share) for share in lost(line))
     return [
         f"`{id}`",
         ", ".join(line["reads"]) or "-",
         str(line["fitted"]),
         f"{line['steps_per_second'] / 1e3:.0f}k",
         f"{line['alone_steps_per_second'] / 1e3:.0f}k",
-        f"{100 * line['lost']:.0f}%",
+        f"{middle}% [{low}, {high}]",
         *_sizes(line),
+    ]
+
+
+def _warning(lines: dict[str, Measured], cores: int) -> list[str]:
+    """A machine that was not idle, if it was not."""
+    loads = [line["load"] for line in lines.values()]
+    if not loads or max(loads) <= 2 * cores:
+        return []
+    return [
+        "",
+        f"The machine was shared: {min(loads):.0f} to {max(loads):.0f} processes wanted its {cores}"
+        " cores. Speeds are too low by as much; how rough the shares are, the quartiles tell.",
     ]
 
 
@@ -225,9 +249,9 @@ def _sizes(line: Measured) -> list[str]:
 
 def _verdict(lines: dict[str, Measured]) -> str:
     """Which bonuses cost more than one with one network may."""
-    over = [f"`{id}` ({x['fitted']})" for id, x in lines.items() if x["lost"] > _LIMIT]
+    over = [f"`{id}` ({x['fitted']})" for id, x in lines.items() if lost(x)[1] > _LIMIT]
     limit = f"{100 * _LIMIT:.0f}% of PPO's throughput"
-    single = {id: x["lost"] for id, x in lines.items() if x["fitted"] == 1}
+    single = {id: lost(x)[1] for id, x in lines.items() if x["fitted"] == 1}
     said = f"More than {limit}: {', '.join(over) or 'none'}."
     if single:
         dearest = max(single, key=lambda id: single[id])
@@ -280,7 +304,7 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         (folder / "table.md").write_text(table(measured), encoding="utf-8")
-        said = line.get("failed") or f"loses {100 * line['lost']:.1f}%, load {line['load']:.1f}"
+        said = line.get("failed") or f"loses {100 * lost(line)[1]:.1f}%, load {line['load']:.1f}"
         print(id, said, flush=True)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import pytest
 
+import xplore
 from xplore.benchmarks import bonus_cost as cost
 from xplore.contracts.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL: dict[str, Any] = {
     "num_envs": 4, "num_steps": 8, "agent": "random", "env": "MiniGrid-DoorKey-5x5-v0",
 }  # fmt: skip
@@ -19,9 +21,10 @@ SMALL: dict[str, Any] = {
 
 def line(lost: float, fitted: int, **more: Any) -> cost.Measured:
     return {
-        "reads": [], "fitted": fitted, "steps_per_second": 100e3 * (1 - lost), "lost": lost,
+        "reads": [], "fitted": fitted, "steps_per_second": 100e3 * (1 - lost),
         "alone_steps_per_second": 100e3, "flops_per_step": 1234.0, "state_bytes_per_env": 5678,
-        "state_bytes_shared": 0, **more,
+        "state_bytes_shared": 0, "alone_seconds": [1.0, 2.0, 3.0], "load": 1.0,
+        "seconds": [t / (1 - lost) for t in (1.0, 2.0, 3.0)], **more,
     }  # fmt: skip
 
 
@@ -45,10 +48,22 @@ def test_the_table_is_sorted_and_says_who_is_too_dear() -> None:
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[2:7]]
     assert [row[0] for row in rows] == ["PPO alone", "`counts`", "`other`", "`one`", "`dear`"]
     assert rows[0][3:] == ["100k", "100k", "-", "98,765", "400", "4,000"]
-    assert rows[1] == ["`counts`", "position", "0", "96k", "100k", "4%", "1,234", "5,678", "0"]
+    assert rows[1] == [
+        "`counts`",
+        "position",
+        "0",
+        "96k",
+        "100k",
+        "4% [4, 4]",
+        "1,234",
+        "5,678",
+        "0",
+    ]
     assert "More than 35% of PPO's throughput: `dear` (2)." in text
     assert "Of the 2 with one network the dearest is `one`, 31%." in text
     assert "Not measured: `refused` (not for images)." in text
+    assert "shared" not in text.replace("bytes shared", "")
+    assert "9 to 9 processes" in cost.table(measured(one=line(0.3, 1, load=9.0)))
 
 
 @pytest.mark.parametrize(
@@ -77,11 +92,20 @@ def test_lines_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = kept["lines"]["episodic_count"]
     assert len(found["seconds"]) == len(found["alone_seconds"]) == 2
     assert found["fitted"] == 0
-    expected = 1 - found["steps_per_second"] / found["alone_steps_per_second"]
-    assert found["lost"] == pytest.approx(expected)
+    low, middle, high = cost.lost(found)
+    assert low <= middle <= high < 1
     assert "`episodic_count`" in (folder / "table.md").read_text()
 
     monkeypatch.setattr(cost, "Run", lambda config: pytest.fail("measured again"))
     cost.main(folder, ("episodic_count",), rounds=2, **SMALL)
     with pytest.raises(ConfigError, match="another folder"):
         cost.main(folder, **{**SMALL, "num_envs": 8})
+
+
+def test_the_stored_table_is_what_was_measured() -> None:
+    folder = ROOT / "results" / "bonus-cost"
+    stored = json.loads((folder / "bonus_cost.json").read_text())
+    text = cost.table(stored)
+    assert text == (folder / "table.md").read_text()
+    assert text.strip() in (ROOT / "docs" / "bonuses.md").read_text()
+    assert set(stored["lines"]) <= set(xplore.list_bonuses())
