@@ -40,9 +40,10 @@ def test_what_is_seen_again_is_at_no_distance_at_all():
 
 
 def test_the_nearest_are_sorted_and_more_than_there_are_infinitely_far():
-    distance = np.random.default_rng(0).integers(0, 6, (9, 40)).astype(np.float32)
+    drawn = np.random.default_rng(0).integers(0, 6, (9, 40)).astype(np.float32)
+    distance = jnp.asarray(drawn)
     for k in (1, 4):
-        np.testing.assert_array_equal(ep.nearest(distance, k), np.sort(distance, axis=0)[:k])
+        np.testing.assert_array_equal(ep.nearest(distance, k), np.sort(drawn, axis=0)[:k])
     np.testing.assert_array_equal(ep.nearest(distance, 11)[9:], np.full((2, 40), np.inf))
 
 
