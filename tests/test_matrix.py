@@ -13,17 +13,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import xplore
+from xplore.bonuses.combinators import Sum
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Dict, Discrete, Space, Symbolic, shape_dtype
 from xplore.contracts.types import EnvSpec, PyTree, RunSpec, Trajectory
 from xplore.envs.minigrid.observation import View
-from xplore.loop.update import checked_reads
+from xplore.loop.config import Config
+from xplore.loop.update import checked_reads, make_train
 
 NEEDS_DATA = "gymnax/MNISTBandit-bsuite"  # its own tests fake the files that gymnax would download
-ON_POLICY = ("ppo", "ppo_rnn")
 SIZES = {"num_envs": 8, "num_steps": 4}
 
 
@@ -207,3 +209,69 @@ def test_every_bonus_takes_every_agent_or_says_why_not(id):
     without = "log-probability" if id == "agac" else None
     require(said["pqn"], {"vector": without} if without else {})
     require(said["ppo"], {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", xplore.list_bonuses())
+def test_every_bonus_takes_every_kind_or_says_why_not(id):
+    require(refusals(id, KINDS, "ppo_rnn"), REFUSED.get(id, {}))
+
+
+# Each takes a minute to compile.
+RUNS = (("discrete, finite", "ppo_rnn"),)
+
+
+def all_bonuses(kind: str) -> tuple[tuple[str, ...], Sum]:
+    """Every bonus that takes this kind of environment: one program has them all."""
+    ids = tuple(id for id in xplore.list_bonuses() if kind not in REFUSED.get(id, {}))
+    return ids, Sum(tuple(xplore.make_bonus(id) for id in ids))
+
+
+def config_of(kind: str, agent: str, num_updates: int) -> Config:
+    return Config(
+        make(kind),
+        xplore.make_agent(agent),
+        all_bonuses(kind)[1],
+        xplore.make_world_sampler("fresh"),
+        budget_steps=num_updates * SIZES["num_envs"] * SIZES["num_steps"],
+        **SIZES,
+    )
+
+
+def not_finite(tree: PyTree) -> list[str]:
+    return [
+        jax.tree_util.keystr(path)
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
+        if jnp.issubdtype(x.dtype, jnp.floating) and not np.isfinite(x).all()
+    ]
+
+
+@pytest.fixture
+def unoptimised():
+    """Nothing runs for long here: optimising these programs would take most of the time."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "agent"), RUNS)
+@pytest.mark.usefixtures("unoptimised")
+def test_every_bonus_runs_with_every_agent(kind, agent):
+    pure = make_train(config_of(kind, agent, 3))
+    init, update = jax.jit(jax.vmap(pure.init)), jax.jit(jax.vmap(pure.update))
+    state = began = init(jax.random.split(jax.random.key(0), 2))
+    for _ in range(3):
+        state, metrics = update(state)
+        assert np.isfinite(metrics["bonus/reward"]).all()
+        for i, id in enumerate(all_bonuses(kind)[0]):
+            mine = {n: m for n, m in metrics.items() if n.startswith(f"bonus/{i}/")}
+            assert not not_finite((state.bonus[i], mine)), id
+        assert not not_finite((state.agent, {n: m for n, m in metrics.items() if "agent/" in n}))
+    moved = [bool((x[0] != x[1]).any()) for x in jax.tree.leaves(state.agent.params)]
+    assert any(moved), "seeds do not differ"
+    changed = jax.tree.map(
+        lambda x, y: bool((x != y).any()), began.agent.params, state.agent.params
+    )
+    assert all(jax.tree.leaves(changed))
