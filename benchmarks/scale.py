@@ -89,7 +89,7 @@ def main(
         "copy_bytes_per_second": copy_bandwidth(),
         "lines": {id: {} for id in ids},
     }
-    for power in range(least, most + 1):
+    for power in reversed(range(least, most + 1)):  # the most first, should time run out
         for id in ids:
             measured["lines"][id][str(1 << power)] = measure(id, 1 << power, repeats)
             text = json.dumps(measured, indent=1) + "\n"
