@@ -1,4 +1,4 @@
-"""The suite `bonuses-hard`: a task that PPO alone does not begin to solve in a million steps."""
+"""The suite `bonuses-hard`: three of the bonuses that help on DoorKey-8x8, on a longer task."""
 
 from __future__ import annotations
 
