@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +25,8 @@ from xplore.contracts.spaces import Box, Dict, Discrete, Space, Symbolic, shape_
 from xplore.contracts.types import EnvSpec, PyTree, RunSpec, Trajectory
 from xplore.envs.minigrid.observation import View
 from xplore.loop.config import Config
+from xplore.loop.session import Interrupted
+from xplore.loop.train import train
 from xplore.loop.update import checked_reads, make_train
 
 NEEDS_DATA = "gymnax/MNISTBandit-bsuite"  # its own tests fake the files that gymnax would download
@@ -217,8 +221,12 @@ def test_every_bonus_takes_every_kind_or_says_why_not(id):
     require(refusals(id, KINDS, "ppo_rnn"), REFUSED.get(id, {}))
 
 
-# Each takes a minute to compile.
-RUNS = (("discrete, finite", "ppo_rnn"),)
+# Each takes a minute to compile: all in some kinds with either agent.
+RUNS = (
+    ("picture", "ppo_rnn"),
+    ("vector", "ppo"),
+    ("discrete, finite", "ppo_rnn"),
+)
 
 
 def all_bonuses(kind: str) -> tuple[tuple[str, ...], Sum]:
@@ -275,3 +283,30 @@ def test_every_bonus_runs_with_every_agent(kind, agent):
         lambda x, y: bool((x != y).any()), began.agent.params, state.agent.params
     )
     assert all(jax.tree.leaves(changed))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unoptimised")
+def test_every_bonus_goes_on_from_a_checkpoint_with_a_recurrent_agent(tmp_path):
+    config = config_of("symbols", "ppo_rnn", 6)
+    whole = train(config, seeds=2)
+
+    def stop(progress):
+        if progress.update < config.num_updates:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(config, seeds=2, checkpoint_dir=tmp_path, on_progress=stop)
+    seen: list[int] = []
+    resumed = train(
+        config, seeds=2, checkpoint_dir=tmp_path, on_progress=lambda p: seen.append(p.update)
+    )
+    assert seen[0] > 1, "started anew"
+    assert resumed.metrics.keys() == whole.metrics.keys()
+    for name, values in whole.metrics.items():
+        np.testing.assert_array_equal(resumed.metrics[name], values, err_msg=name)
+    found = jax.tree_util.tree_leaves_with_path(resumed.state)
+    for (path, x), y in zip(found, jax.tree.leaves(whole.state), strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
