@@ -45,7 +45,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("list --kind", "unknown option '--kind'"),
         ("run", "name the env first: `xplore run ENV ...`"),
         ("run DeepSee-16-v0", "unknown environment 'DeepSee-16-v0'; did you mean 'DeepSea-"),
-        ("run DeepSea-20-v0 --agent pppo", "unknown agent 'pppo'; did you mean 'ppo'?"),
+        ("run DeepSea-20-v0 --agent pppo", "unknown agent 'pppo'; did you mean 'ppo'"),
         ("run DeepSea-20-v0 --bonus cuont", "unknown bonus 'cuont'; did you mean 'count'"),
         ("run DeepSea-20-v0 --worlds fixd", "unknown world sampler 'fixd'; did you mean 'fixed'?"),
         ("run DeepSea-20-v0 --agent.learnin-rate 1", "did you mean '--agent.learning-rate'"),
