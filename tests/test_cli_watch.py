@@ -82,7 +82,7 @@ def test_an_untrained_network_is_filmed(tmp_path: Path) -> None:
         ("watch", "name the env first: `xplore watch ENV ...`"),
         ("watch DeepSea-10-v0 --steps 1e6", "DeepSea-10 cannot be drawn"),
         ("watch MiniGrid-Emty-5x5-v0", "did you mean 'MiniGrid-Empty-5x5-v0'"),
-        ("watch MiniGrid-Empty-5x5-v0 --agent pppo", "unknown agent 'pppo'; did you mean 'ppo'?"),
+        ("watch MiniGrid-Empty-5x5-v0 --agent pppo", "unknown agent 'pppo'; did you mean 'ppo'"),
         ("watch MiniGrid-Empty-5x5-v0 --level -1", "--level is -1: it must be 0 to 2,147,483,647"),
         ("watch MiniGrid-Empty-5x5-v0 --seed 2147483648", "--seed is 2147483648: it must be"),
         ("watch MiniGrid-Empty-5x5-v0 --tile-size 2", "tile_size is 2: it must be 3 to 64"),
