@@ -17,7 +17,14 @@ from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.exploration import ladder
 from xplore.parts.fitting import clipped
-from xplore.parts.quantiles import beliefs, quantile_loss, take_quantiles
+from xplore.parts.quantiles import (
+    Acting,
+    beliefs,
+    check_acting,
+    quantile_loss,
+    scores,
+    take_quantiles,
+)
 from xplore.parts.replay import (
     Learned,
     Replay,
@@ -55,7 +62,8 @@ class EDE:
         n_step: rewards that are summed before a value is used.
         num_heads, num_quantiles: K and M.
         ucb_coefficient, ucb_base, ucb_power: see above.
-        thompson: act on mean + phi_i sigma z, with z drawn from N(0, 1) for each action and step.
+        acting: "ucb", as above, "thompson" or "ids"; what they are is said in
+            `xplore.parts.quantiles`.
         batch_size: rows of a gradient step, of each head.
         replay_size: transitions that are kept, in the dtype of the observations, for each seed.
         warmup_steps: transitions that are stored before the first gradient step.
@@ -82,7 +90,7 @@ class EDE:
     ucb_coefficient: float = 30.0
     ucb_base: float = 0.6
     ucb_power: float = 7.0
-    thompson: bool = False
+    acting: Acting = "ucb"
     batch_size: int = 64
     replay_size: int = 32_768
     warmup_steps: int = 1_000
@@ -98,6 +106,7 @@ class EDE:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        check_acting("ede", self.acting)
         least = {"num_heads": 2, "num_quantiles": 2}
         for name in (*least, "n_step", "updates_per_rollout", "target_period"):
             if getattr(self, name) < least.get(name, 1):
@@ -124,10 +133,8 @@ class EDE:
         believed = beliefs(heads(state.learned.params, obs))
         score = believed.mean
         if not self.deterministic:
-            shape = score.shape
-            z = jax.random.normal(key, shape) if self.thompson else jnp.ones(shape)
-            phi = self.ucb_coefficient * ladder(self.ucb_base, self.ucb_power, shape[0])
-            score = score + jnp.broadcast_to(phi[:, None], shape) * believed.epistemic * z
+            phi = self.ucb_coefficient * ladder(self.ucb_base, self.ucb_power, first.shape[0])
+            score = scores(key, self.acting, believed, phi)
         return carry, jnp.argmax(score, axis=-1).astype(jnp.int32), ()
 
     def update(

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from xplore.agents.networks import Activation, Symbols, Torso, resolve_torso
-from xplore.agents.recurrent import Outputs, RecurrentActorCritic
+from xplore.agents.recurrent import (
+    Outputs,
+    RecurrentActorCritic,
+    after,
+    init_recurrent,
+    lead,
+    swapped,
+    told_last,
+)
 from xplore.contracts.component import component, replace
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_agent
@@ -113,11 +121,9 @@ class PPORNN:
             activation=self.activation,
             memory_size=self.memory_size,
         )
-        key_params, key_obs = jax.random.split(key)
-        obs = jax.tree.map(lambda x: x[None], spec.env.observation.sample(key_obs))
-        carry, first = self.initial_carry(1), jnp.ones(1, bool)
-        told = self._told(network, carry.action, carry.reward, first)
-        params = network.init(key_params, *_lead((obs, told, first)), carry.memory)
+        carry = self.initial_carry(1)
+        told = self._told(network, carry.action, carry.reward, jnp.ones(1, bool))
+        params = init_recurrent(network, key, told)
         opt_state = pg.optimizer_of(self, 0).init(params)
         return pg.LearnerState(params, opt_state, jnp.int32(0), network)
 
@@ -130,8 +136,8 @@ class PPORNN:
     ) -> tuple[Carry, jax.Array, Extras]:
         out = self._one_step(state, obs, carry.action, carry.reward, first, carry.memory)
         action, log_prob = pg.choose(key, out.logits, deterministic=self.deterministic)
-        after = Carry(out.memory, action, jnp.zeros_like(carry.reward))
-        return after, action, Extras(log_prob, out.value, out.memory)
+        carry = Carry(out.memory, action, jnp.zeros_like(carry.reward))
+        return carry, action, Extras(log_prob, out.value, out.memory)
 
     def see_reward(self, carry: Carry, reward: jax.Array) -> Carry:
         return carry._replace(reward=reward) if self.last_reward else carry
@@ -150,7 +156,7 @@ class PPORNN:
         def loss(params: PyTree, rows: tuple[Segment, jax.Array]) -> tuple[jax.Array, Metrics]:
             segment, advantage = rows
             out = _replay(state.network, params, segment)
-            taken = _by_time(segment.taken)
+            taken = swapped(segment.taken)
             return pg.clipped_loss(self, out.logits, out.value, taken, advantage.T)
 
         def gradient(params: PyTree, index: jax.Array) -> tuple[PyTree, Metrics]:
@@ -170,11 +176,9 @@ class PPORNN:
         self, network: RecurrentActorCritic, traj: Trajectory, taken: pg.Taken
     ) -> Segment:
         began: Carry = traj.carry
-        last_action = jnp.concatenate([began.action[None], traj.action[:-1]])
-        last_reward = jnp.concatenate([began.reward[None], traj.reward[:-1]])
-        told = self._told(network, last_action, last_reward, traj.first)
-        by_env = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (traj.obs, told, traj.first, taken))
-        obs, told, first, taken = by_env
+        action, reward = after(began.action, traj.action), after(began.reward, traj.reward)
+        told = self._told(network, action, reward, traj.first)
+        obs, told, first, taken = swapped((traj.obs, told, traj.first, taken))
         return Segment(obs, told, first, taken, began.memory)
 
     def _told(
@@ -184,13 +188,8 @@ class PPORNN:
         reward: jax.Array,
         first: jax.Array,
     ) -> jax.Array:
-        """The last action and reward as inputs `[..., D]`, 0 where there were none."""
-        told = [jnp.zeros((*first.shape, 0))]
-        if self.last_action:
-            told.append(jax.nn.one_hot(action, network.num_actions))
-        if self.last_reward:
-            told.append(reward[..., None])
-        return jnp.where(first[..., None], 0.0, jnp.concatenate(told, axis=-1))
+        said = (action if self.last_action else None, reward if self.last_reward else None)
+        return told_last(*said, first, network.num_actions)
 
     def _one_step(
         self,
@@ -202,7 +201,7 @@ class PPORNN:
         memory: jax.Array,
     ) -> Outputs:
         told = self._told(state.network, action, reward, first)
-        out = state.network.apply(state.params, *_lead((obs, told, first)), memory)
+        out = state.network.apply(state.params, *lead((obs, told, first)), memory)
         one: Outputs = jax.tree.map(lambda x: x[0], out)
         return one
 
@@ -220,15 +219,6 @@ class PPORNN:
 
 def _replay(network: RecurrentActorCritic, params: PyTree, segment: Segment) -> Outputs:
     """What acting did, by `params`: from the memory it began with, `[T, N, ...]`."""
-    told = _by_time((segment.obs, segment.told, segment.first))
+    told = swapped((segment.obs, segment.told, segment.first))
     out: Any = network.apply(params, *told, segment.memory)
     return Outputs(*out)
-
-
-def _by_time(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
-
-
-def _lead(tree: PyTree) -> PyTree:
-    """One step as a rollout of length 1."""
-    return jax.tree.map(lambda x: x[None], tree)

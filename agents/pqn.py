@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, final
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,8 @@ from xplore.parts.exploration import (
 )
 from xplore.parts.fitting import clipped, flatten_rollout
 from xplore.parts.minibatch import check_minibatches, mean_gradient, shuffled_index
-from xplore.parts.returns import gae, successor_values, take_values
+from xplore.parts.quantiles import quantile_loss, take_quantiles
+from xplore.parts.returns import lambda_returns, successor_values, take_values
 
 
 @jax.tree_util.register_dataclass
@@ -36,11 +37,30 @@ class PQNState:
     params: PyTree
     opt_state: PyTree
     env_steps: jax.Array
-    network: QNetwork = dataclasses.field(metadata={"static": True})
+    network: Any = dataclasses.field(metadata={"static": True})
+
+
+class PQNOptions(Protocol):
+    """What `pqn_optimizer` reads of an agent."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def anneal_steps(self) -> int: ...
+
+
+def pqn_optimizer(options: PQNOptions, env_steps: jax.Array | int) -> optax.GradientTransformation:
+    """RAdam behind a clip of the gradient's norm, at the learning rate of `env_steps`."""
+    rate: Any = options.learning_rate
+    if options.anneal_steps:
+        rate = rate * jnp.maximum(0.0, 1.0 - env_steps / options.anneal_steps)
+    return clipped(optax.radam(rate), options.max_grad_norm)
 
 
 class Extras(NamedTuple):
-    """What acting leaves for learning: `value` `[N]`, that of the best action."""
+    """What acting leaves for learning: `value` `[N]`, or `[N, M]`, that of the best action."""
 
     value: jax.Array
 
@@ -63,8 +83,13 @@ class PQN:
     minibatches for several epochs. They stop at the end of an episode and of the rollout, with the
     value of the true successor; the end of the task has none.
 
+    With M > 1 quantiles the network has M numbers for each action, the quantiles of the return,
+    whose mean is its value; the M returns that follow from those of the best action are targets,
+    fitted by quantile regression.
+
     Attributes:
         discount, trace: gamma and lambda.
+        num_quantiles: M; 1: the value itself.
         max_grad_norm: global-norm clip; 0 for none.
         anneal_steps: env steps over which the learning rate falls linearly to 0; 0: it is constant.
         exploration: "epsilon", "ladder", "epsilon_z", "sticky" or "noisy"; what they are, and what
@@ -78,12 +103,14 @@ class PQN:
 
     Reference: Gallici et al. (2025), Simplifying deep temporal difference learning,
     arXiv:2407.04811.
-    Deviations from the paper: minibatches and epochs as many as those of `ppo` here.
+    Deviations from the paper: minibatches and epochs as many as those of `ppo` here; quantiles,
+    each mixed over steps with those of its own number, are not in it.
     """
 
     learning_rate: float = 5e-4
     discount: float = 0.99
     trace: float = 0.65
+    num_quantiles: int = 1
     max_grad_norm: float = 10.0
     num_epochs: int = 4
     num_minibatches: int = 8
@@ -106,15 +133,16 @@ class PQN:
 
     def __post_init__(self) -> None:
         check_exploration("pqn", self)
-        for name in ("num_epochs", "num_minibatches"):
+        for name in ("num_epochs", "num_minibatches", "num_quantiles"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"pqn: {name} is {getattr(self, name)}: it must be at least 1")
 
     def init(self, key: Key, spec: RunSpec) -> PQNState:
         check_minibatches("pqn", spec.num_envs, self.num_minibatches)
-        network = make_q_network("pqn", self, spec.env, noisy=self.exploration == "noisy")
+        noisy = self.exploration == "noisy"
+        network = make_q_network("pqn", self, spec.env, noisy=noisy, num_numbers=self.num_quantiles)
         params = init_params(network, key, spec.env.observation)
-        return PQNState(params, self._optimizer(0).init(params), jnp.int32(0), network)
+        return PQNState(params, pqn_optimizer(self, 0).init(params), jnp.int32(0), network)
 
     def initial_carry(self, num_envs: int) -> Repeats:
         return no_repeats(num_envs)
@@ -124,9 +152,9 @@ class PQN:
     ) -> tuple[Repeats, jax.Array, Extras]:
         key_noise, key_explore = jax.random.split(key)
         noise = self.exploration == "noisy" and not self.deterministic
-        values: Any = state.network.apply(state.params, obs, noise, rngs={"noise": key_noise})
-        best = jnp.argmax(values, axis=-1).astype(jnp.int32)
-        extras = Extras(jnp.max(values, axis=-1))
+        outputs: Any = state.network.apply(state.params, obs, noise, rngs={"noise": key_noise})
+        best, value = self._best(outputs)
+        extras = Extras(value)
         if self.deterministic:
             return carry, best, extras
         carry, action = explore(
@@ -142,7 +170,7 @@ class PQN:
         key_values, key_epochs = jax.random.split(key)
         target = self._targets(key_values, state, traj, r_int)
         samples = flatten_rollout(Samples(traj.obs, traj.action, target))
-        optimizer = self._optimizer(state.env_steps)
+        optimizer = pqn_optimizer(self, state.env_steps)
 
         def minibatch(
             learned: tuple[PyTree, PyTree], x: tuple[jax.Array, Key]
@@ -176,23 +204,17 @@ class PQN:
     def greedy(self) -> PQN:
         return replace(self, deterministic=True)
 
-    def _optimizer(self, env_steps: jax.Array | int) -> optax.GradientTransformation:
-        rate: Any = self.learning_rate
-        if self.anneal_steps:
-            rate = rate * jnp.maximum(0.0, 1.0 - env_steps / self.anneal_steps)
-        return clipped(optax.radam(rate), self.max_grad_norm)
-
     def _targets(self, key: Key, state: PQNState, traj: Trajectory, r_int: jax.Array) -> jax.Array:
-        """G `[T, N]`, as an advantage over the values that were acted on, plus these."""
+        """G `[T, N]` or `[T, N, M]`, from the values that were acted on."""
 
         def evaluate(obs: PyTree) -> jax.Array:
-            values: Any = state.network.apply(
+            outputs: Any = state.network.apply(
                 state.params, obs, self.exploration == "noisy", rngs={"noise": key}
             )
-            return jnp.max(values, axis=-1)
+            return self._best(outputs)[1]
 
         value = traj.extras.value
-        advantage = gae(
+        return lambda_returns(
             traj.reward + self.intrinsic_weight * r_int,
             value,
             successor_values(evaluate, value, traj.next_obs, traj.truncated),
@@ -201,16 +223,26 @@ class PQN:
             discount=self.discount,
             trace=self.trace,
         )
-        return advantage + value
+
+    def _best(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The best action, int32 `[B]`, and what the network says of it, `[B]` or `[B, M]`."""
+        if self.num_quantiles == 1:
+            return jnp.argmax(outputs, axis=-1).astype(jnp.int32), jnp.max(outputs, axis=-1)
+        best = jnp.argmax(jnp.mean(outputs, axis=-1), axis=-1).astype(jnp.int32)
+        return best, take_quantiles(outputs, best)
 
     def _loss(
         self, key: Key, params: PyTree, network: QNetwork, batch: Samples
     ) -> tuple[jax.Array, Metrics]:
-        values: Any = network.apply(
+        outputs: Any = network.apply(
             params, batch.obs, self.exploration == "noisy", rngs={"noise": key}
         )
-        done = take_values(values, batch.action)
+        if self.num_quantiles > 1:
+            done = take_quantiles(outputs, batch.action)
+            loss = jnp.mean(quantile_loss(done, batch.target))
+        else:
+            done = take_values(outputs, batch.action)
+            loss = 0.5 * jnp.mean(jnp.square(done - batch.target))
         error = done - batch.target
-        loss = 0.5 * jnp.mean(jnp.square(error))
         metrics = {"loss": loss, "value": jnp.mean(done), "td_error": jnp.mean(jnp.abs(error))}
         return loss, metrics

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 
 from xplore.agents.networks import (
     Activation,
-    Encoder,
-    SmallCNN,
     Symbols,
     Torso,
     activate,
+    cpu_rows,
     dense,
     resolve_torso,
+    torso_of,
 )
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, Space
@@ -76,10 +76,10 @@ class QNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, obs: PyTree, noise: bool = False) -> jax.Array:
-        cnn = resolve_torso(self.torso, self.space) == "cnn"
-        x = Encoder(self.space, self.symbols, keep_cells=cnn)(obs)
-        x = SmallCNN(self.layer_norm)(x) if cnn else x
-        sizes = tuple(self.hidden_sizes[-1:] if cnn else self.hidden_sizes)
+        encoder, cnn = torso_of(self.torso, self.space, self.symbols, self.layer_norm)
+        x = encoder(obs)
+        x = x if cnn is None else cnn(x)
+        sizes = tuple(self.hidden_sizes if cnn is None else self.hidden_sizes[-1:])
         for size in sizes:
             x = NoisyDense(size)(x, noise) if self.noisy else dense(size)(x)
             x = nn.LayerNorm()(x) if self.layer_norm else x
@@ -93,7 +93,7 @@ class QNetwork(nn.Module):
     @property
     def cpu_rows(self) -> int:
         """Rows whose activations stay in the cache of a core."""
-        return 256 if resolve_torso(self.torso, self.space) == "cnn" else 4096
+        return cpu_rows(self.torso, self.space)
 
 
 class QOptions(Protocol):
@@ -119,15 +119,10 @@ def make_q_network(
     Raises:
         ConfigError: the actions are not discrete, or the torso does not fit the observation.
     """
-    if not isinstance(env.action, Discrete):
-        raise ConfigError(
-            f"{agent} has a value for each action; {env.name} has {env.action}: choose an"
-            " environment with discrete actions"
-        )
-    resolve_torso(options.torso, env.observation)
+    actions = check_q_run(agent, options.torso, env)
     return QNetwork(
         space=env.observation,
-        num_actions=env.action.num,
+        num_actions=actions.num,
         num_numbers=num_numbers,
         torso=options.torso,
         symbols=options.symbols,
@@ -136,3 +131,18 @@ def make_q_network(
         layer_norm=options.layer_norm,
         noisy=noisy,
     )
+
+
+def check_q_run(agent: str, torso: Torso, env: EnvSpec) -> Discrete:
+    """The actions of an environment, for an agent with a value for each.
+
+    Raises:
+        ConfigError: they are not discrete, or the torso does not fit the observation.
+    """
+    if not isinstance(env.action, Discrete):
+        raise ConfigError(
+            f"{agent} has a value for each action; {env.name} has {env.action}: choose an"
+            " environment with discrete actions"
+        )
+    resolve_torso(torso, env.observation)
+    return env.action

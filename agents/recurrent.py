@@ -9,9 +9,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xplore.agents.networks import MLP, Activation, Symbols, Torso, cpu_rows, dense, torso_of
+from xplore.agents.networks import (
+    MLP,
+    Activation,
+    Symbols,
+    Torso,
+    activate,
+    cpu_rows,
+    dense,
+    torso_of,
+)
 from xplore.contracts.spaces import Space
-from xplore.contracts.types import PyTree
+from xplore.contracts.types import Key, PyTree
 from xplore.parts.initializers import orthogonal
 
 _NUM_GATES = 3
@@ -110,3 +119,84 @@ class RecurrentActorCritic(nn.Module):
     def cpu_rows(self) -> int:
         """Rows whose activations stay in the cache of a core."""
         return cpu_rows(self.torso, self.space)
+
+
+class RecurrentQNetwork(nn.Module):
+    """Torso, memory, a dense layer, values: `[T, N, A]`, and the memory `[T, N, size]`.
+
+    With `layer_norm`, what a layer gives, the torso and the memory too, is normalised.
+    """
+
+    space: Space
+    num_actions: int
+    torso: Torso = "auto"
+    symbols: Symbols = "scaled"
+    hidden_sizes: Sequence[int] = (64, 64)
+    activation: Activation = "relu"
+    layer_norm: bool = True
+    memory_size: int = 64
+
+    @nn.compact
+    def __call__(
+        self, obs: PyTree, told: jax.Array, first: jax.Array, memory: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Goes through T steps of N envs; the arguments are those of `RecurrentActorCritic`."""
+        encoder, cnn = torso_of(self.torso, self.space, self.symbols)
+        x = encoder(obs)
+        x = x if cnn is None else cnn(x)
+        for size in self.hidden_sizes[:-1] or self.hidden_sizes:
+            x = activate(self.activation, self._normal(dense(size)(x)))
+        memory = GRU(self.memory_size)(jnp.concatenate([x, told], axis=-1), first, memory)
+        x = dense(self.hidden_sizes[-1])(self._normal(memory))
+        x = activate(self.activation, self._normal(x))
+        return dense(self.num_actions, 1.0)(x), memory
+
+    def _normal(self, x: jax.Array) -> jax.Array:
+        return nn.LayerNorm()(x) if self.layer_norm else x
+
+    @property
+    def cpu_rows(self) -> int:
+        """Rows whose activations stay in the cache of a core."""
+        return cpu_rows(self.torso, self.space)
+
+
+def init_recurrent(network: Any, key: Key, told: jax.Array) -> PyTree:
+    """Parameters of a network of this file that is told `[1, D]` beside its observation."""
+    key_params, key_obs = jax.random.split(key)
+    obs = jax.tree.map(lambda x: x[None], network.space.sample(key_obs))
+    memory = jnp.zeros((1, network.memory_size))
+    return network.init(key_params, *lead((obs, told, jnp.ones(1, bool))), memory)
+
+
+def told_last(
+    action: jax.Array | None, reward: jax.Array | None, first: jax.Array, num_actions: int
+) -> jax.Array:
+    """The last action, one-hot, and its reward as inputs `[..., D]`, 0 where `first` holds.
+
+    Args:
+        action: int32 `[...]`, or None if it is not told.
+        reward: `[...]`, or None.
+        first: bool `[...]`.
+        num_actions: A.
+    """
+    told = [jnp.zeros((*first.shape, 0))]
+    if action is not None:
+        told.append(jax.nn.one_hot(action, num_actions))
+    if reward is not None:
+        told.append(reward[..., None])
+    return jnp.where(first[..., None], 0.0, jnp.concatenate(told, axis=-1))
+
+
+def after(first: jax.Array, steps: jax.Array) -> jax.Array:
+    """What was there one step before, `[T, N]`: `first` `[N]`, then all but the last of `steps`."""
+    return jnp.concatenate([first[None], steps[:-1]])
+
+
+def swapped(tree: PyTree) -> PyTree:
+    """Leaves `[T, N, ...]` as `[N, T, ...]`, and back."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def lead(tree: PyTree) -> PyTree:
+    """One step as a rollout of length 1."""
+    return jax.tree.map(lambda x: x[None], tree)

@@ -3,7 +3,8 @@
     python docs/generate.py            # or: make docs
     python docs/generate.py --check    # exit code 1, and one line for each file out of date
 
-Tables and figures between the markers of README.md and the pages of docs/ come from `results/`.
+Tables and figures between the markers of README.md and the pages of docs/ come from `results/`;
+that of what agents can do, from the code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from capabilities import table as capability_table
 from gallery import FOLDER, gallery
 from picture import update_picture
 from PIL import Image
@@ -151,6 +153,15 @@ def splice(text: str, results: Path, page_folder: Path | None = None) -> str:
     return re.sub(pattern, fill, text, flags=re.DOTALL)
 
 
+def with_capabilities(text: str) -> str:
+    """Replaces what stands between `<!-- capabilities -->` and `<!-- /capabilities -->`."""
+    begin, end = "<!-- capabilities -->\n", "\n<!-- /capabilities -->"
+    if begin not in text:
+        return text
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{capability_table()}\n{end}{rest.partition(end)[2]}"
+
+
 def generated() -> dict[Path, str | Image.Image]:
     """What every generated file should hold."""
     docs, readme = ROOT / "docs", ROOT / "README.md"
@@ -161,7 +172,9 @@ def generated() -> dict[Path, str | Image.Image]:
         **{docs / FOLDER / name: picture for name, picture in pictures.items()},
         docs / "update.svg": update_picture(),
         **{
-            path: splice(path.read_text(encoding="utf-8"), ROOT / "results", path.parent)
+            path: with_capabilities(
+                splice(path.read_text(encoding="utf-8"), ROOT / "results", path.parent)
+            )
             for path in (readme, *sorted(docs.glob("*.md")))
             if path.name not in ("reference.md", "gallery.md")
         },

@@ -66,6 +66,32 @@ def test_every_option_reaches_the_run(configured: list[Any], tmp_path: Path) -> 
     assert configured[1][0].bonus != config.bonus
 
 
+def test_an_agent_of_the_users_own_file_with_a_network(
+    configured: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import flax.linen as nn\n"
+        "import xplore\n"
+        "class Flat(nn.Module):\n"
+        "    size: int = 8\n"
+        "    @nn.compact\n"
+        "    def __call__(self, obs):\n"
+        "        return nn.Dense(self.size)(obs.reshape(obs.shape[0], -1) * 1.0)\n"
+        "@xplore.register_agent('flat')\n"
+        "def flat(size: int = 8, discount: float = 0.5):\n"
+        "    return xplore.make_agent('pqn', torso=Flat(size), discount=discount)\n"
+    )
+    args = ["run", f"{SHARED}:Steps", "--agent", f"{file}:flat", "--results", str(tmp_path)]
+    assert main([*args, "--agent.size", "16", "--agent.discount", "0.9"]) == 2
+    ((config, _),) = configured
+    assert (config.agent.discount, config.agent.torso.size) == (0.9, 16)
+    assert config.agent != configured[0][0].agent.__class__(discount=0.9)
+    capsys.readouterr()
+    assert main([*args, "--agent.sise", "16"]) == 2
+    assert "did you mean '--agent.size'" in capsys.readouterr().err
+
+
 def test_a_bonus_of_the_users_own_file(configured: list[Any], tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

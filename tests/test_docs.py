@@ -87,6 +87,20 @@ def test_table_and_figures_are_spliced_from_results(generator, tmp_path):
     assert "(../results/quick/curves.png)" in generator.splice(page, results, tmp_path / "docs")
 
 
+def test_capabilities_are_found_by_trying(generator):
+    from capabilities import capabilities
+
+    memory, table, floor = map(capabilities, ("ppo_rnn", "psrl", "random"))
+    assert memory.observations == ("any observation", "an index")
+    assert (memory.actions, memory.recurrent, memory.replay) == (("discrete",), True, False)
+    assert memory.bonus
+    assert (table.observations, table.traits) == (("an index",), ("model",))
+    assert floor.actions == ("discrete", "continuous")
+    assert not floor.bonus  # it learns nothing
+    page = generator.with_capabilities("a\nb")
+    assert page == "a\nb"  # no place for it
+
+
 def test_picture_is_well_formed():
     from xml.etree import ElementTree
 

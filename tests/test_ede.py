@@ -8,13 +8,14 @@ import pytest
 
 import xplore
 from xplore.agents.ede import EDE
+from xplore.agents.ede_pqn import EDEPQN
 from xplore.contracts.component import replace
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Discrete
 from xplore.contracts.types import EnvSpec, RunSpec
 from xplore.loop.config import Config
 from xplore.loop.train import train
-from xplore.parts.quantiles import beliefs, quantile_loss, take_quantiles
+from xplore.parts.quantiles import Beliefs, beliefs, directed, quantile_loss, take_quantiles
 
 RNG = np.random.default_rng(0)
 
@@ -67,9 +68,61 @@ def test_envs_have_coefficients_of_their_own():
         np.testing.assert_array_equal(action, (mean + phi[:, None] * epistemic).argmax(axis=1))
     best = agent.greedy().act(jax.random.key(2), state, (), obs, first)[1]
     np.testing.assert_array_equal(best, mean.argmax(axis=1))
-    sampled = replace(agent, thompson=True)
+    sampled = replace(agent, acting="thompson")
     drawn = [sampled.act(jax.random.key(i), state, (), obs, first)[1] for i in range(5)]
     assert len({tuple(np.asarray(x)) for x in drawn}) > 1
+
+
+def test_information_is_bought_where_it_is_cheap():
+    mean = np.float32([[1.0, 0.9, 0.0], [1.0, 0.9, 0.0]])
+    epistemic = np.float32([[0.01, 2.0, 0.01], [0.01, 0.01, 0.01]])
+    aleatoric = np.float32([[1.0, 1.0, 2.0], [1.0, 0.1, 1.0]])
+    width = 0.1 * epistemic
+    found = np.asarray(directed(Beliefs(mean, epistemic, aleatoric), jnp.asarray(width)))
+    for row in range(2):
+        best = max(mean[row] + width[row])
+        for a in range(3):
+            regret = best - (mean[row, a] - width[row, a])
+            rho = max(aleatoric[row, a] ** 2 / (1e-5 + np.mean(aleatoric[row] ** 2)), 0.25)
+            information = np.log(1 + epistemic[row, a] ** 2 / rho) + 1e-5
+            assert found[row, a] == pytest.approx(-(regret**2) / information, rel=1e-3)
+    assert found.argmax(axis=1).tolist() == [1, 0]  # ignorance is worth a tenth, or else nothing
+
+
+def test_without_a_replay_each_head_has_targets_of_its_own():
+    spec = RunSpec(EnvSpec("vector", Box((3,)), Discrete(4), 9), 4, 2)
+    agent = EDEPQN(num_heads=3, num_quantiles=5, num_minibatches=2, hidden_sizes=(8,))
+
+    @jax.jit
+    def act(key):
+        state = agent.init(key, spec)
+        obs = jax.random.normal(key, (4, 3))
+        _, action, extras = agent.act(key, state, (), obs, jnp.ones(4, bool))
+        heads = jax.vmap(state.network.apply, in_axes=(0, None))(state.params, obs)
+        return heads, action, extras.value
+
+    heads, action, value = map(np.asarray, act(jax.random.key(0)))
+    best = heads.mean(axis=-1).argmax(axis=-1)
+    assert (best != best[0]).any()
+    for head in range(3):
+        np.testing.assert_array_equal(value[:, head], heads[head, np.arange(4), best[head]])
+    mean, epistemic, _ = (np.asarray(x) for x in beliefs(jnp.asarray(heads)))
+    phi = 30.0 * 0.6 ** (1 + 7.0 * np.arange(4) / 3)
+    np.testing.assert_array_equal(action, (mean + phi[:, None] * epistemic).argmax(axis=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["ede_pqn", "pqn"])
+def test_probe_without_a_replay(agent):
+    env = xplore.make("Probe-ChoiceByObservation-v0")
+    options = {"num_quantiles": 4, "learning_rate": 1e-2, "discount": 0.9}
+    extra = {"epsilon_steps": 2_000} if agent == "pqn" else {"num_heads": 3, "ucb_coefficient": 3.0}
+    config = Config(
+        env, xplore.make_agent(agent, **options, **extra), xplore.make_bonus("none"),
+        xplore.make_world_sampler("fresh"), budget_steps=7_680, num_envs=16, num_steps=16,
+    )  # fmt: skip
+    last = np.nanmean(train(config).metrics["episode/return"][0, -5:])
+    assert last == pytest.approx(env.optimal_return, abs=0.15)
 
 
 @pytest.mark.slow
@@ -95,6 +148,10 @@ def test_probe(probe):
 
 
 def test_refusals():
+    with pytest.raises(ConfigError, match=r"ede: acting is 'thomson'.*thompson.*ucb"):
+        EDE(acting="thomson")
+    with pytest.raises(ConfigError, match="ede_pqn: num_quantiles is 1: it must be at least 2"):
+        EDEPQN(num_quantiles=1)
     with pytest.raises(ConfigError, match="num_heads is 1: it must be at least 2"):
         EDE(num_heads=1)
     with pytest.raises(ConfigError, match="n_step is 0: it must be at least 1"):

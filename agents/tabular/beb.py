@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,8 @@ class BEB:
     Deviations from the paper: rewards are learned too (the paper knows them); the end of an episode
     is no successor until it was seen as one.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     bonus: float = 1.0
     intrinsic_weight: float = 1.0

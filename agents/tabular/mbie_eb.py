@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,8 @@ class MBIEEB:
     decision processes, JCSS 74.
     Deviations from the paper: a finite horizon instead of a discount; V_max is a number.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     bonus: float = 0.1
     value_max: float = 1.0

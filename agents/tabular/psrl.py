@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,8 @@ class PSRL:
     sampling, arXiv:1306.0940; Strens (2000).
     Deviations from the paper: the end of an episode is no successor until it was seen as one.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     prior_precision: float = 1.0
     reward_precision: float = 1.0

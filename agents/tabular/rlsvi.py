@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class RLSVI:
     Deviations from the paper: where the state does not tell the time, n(s, a) counts the visits at
     all times (the noise is drawn for each time).
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     noise: float = 1.0
     regularisation: float = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,8 @@ class RMax:
     Reference: Brafman & Tennenholtz (2002), R-max, JMLR 3.
     Deviations from the paper: V_max is a number, not H times the largest reward.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     known_visits: int = 1
     value_max: float = 1.0

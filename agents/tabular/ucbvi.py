@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,8 @@ class UCBVI:
     Deviations from the paper: the practical form, which is the default; rewards are learned too;
     values may rise from one plan to the next.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     bonus: float = 0.02
     variant: Literal["hoeffding", "bernstein"] = "hoeffding"

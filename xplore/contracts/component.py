@@ -150,7 +150,10 @@ def to_json(x: Any) -> Any:
     if isinstance(x, type) or (callable(x) and not dataclasses.is_dataclass(x)):
         return {"kind": "reference", "name": f"{x.__module__}:{x.__qualname__}"}
     if dataclasses.is_dataclass(x):
-        fields = {f.name: to_json(getattr(x, f.name)) for f in dataclasses.fields(x) if f.init}
+        # What is left out of its repr, such as the parent of a flax module, is no part of a value.
+        shown = (f for f in dataclasses.fields(x) if f.init and f.repr)
+        values = {f.name: getattr(x, f.name) for f in shown if not _nameless(f, getattr(x, f.name))}
+        fields = {name: to_json(value) for name, value in values.items()}
         return {"kind": f"{type(x).__module__}:{type(x).__qualname__}", **fields}
     if isinstance(x, dict):
         return {k: to_json(v) for k, v in x.items()}
@@ -159,6 +162,11 @@ def to_json(x: Any) -> Any:
     if x is None or isinstance(x, (bool, int, float, str)):
         return x
     return jax.device_get(x).tolist()
+
+
+def _nameless(field: Any, value: Any) -> bool:
+    """Whether this is a default that no name leads to, such as an initialiser of a flax layer."""
+    return value is field.default and "<locals>" in getattr(value, "__qualname__", "")
 
 
 def from_json(data: Any) -> Any:

@@ -59,6 +59,43 @@ def gae(
     return advantages
 
 
+def lambda_returns(
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    *,
+    discount: float | jax.Array,
+    trace: float | jax.Array,
+) -> jax.Array:
+    """Returns `[T, N, ...]`, each of the last axes with values of its own.
+
+    G_t = r_t + discount [trace G_{t+1} + (1 - trace) v(s_{t+1})], as advantages over `value`, plus
+    these. Of quantiles, each is mixed with those of its own number: the mean is what the means
+    alone would give.
+
+    Args:
+        reward: `[T, N]`.
+        value: `[T, N, ...]`, of the observations acted on.
+        next_value: `[T, N, ...]`, of their true successors.
+        terminated: bool `[T, N]`.
+        truncated: bool `[T, N]`.
+        discount: gamma.
+        trace: lambda.
+    """
+
+    def one(value: jax.Array, next_value: jax.Array) -> jax.Array:
+        advantage = gae(
+            reward, value, next_value, terminated, truncated, discount=discount, trace=trace
+        )
+        return advantage + value
+
+    for _ in range(value.ndim - reward.ndim):
+        one = jax.vmap(one, in_axes=-1, out_axes=-1)
+    return one(value, next_value)
+
+
 def successor_values(
     evaluate: Callable[[PyTree], jax.Array],
     value: jax.Array,

@@ -1,0 +1,215 @@
+"""What the learners reach where their own way of acting or remembering matters.
+
+`python -m xplore.benchmarks.learners results/learners` runs what is missing: all seeds of a cell as
+one program, then greedily on held-out levels. What is done is not run again: a changed agent is
+another cell. The table is made of the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from xplore.benchmarks.suite import Options, spelt
+from xplore.contracts.component import to_json
+from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
+from xplore.loop.config import Config
+from xplore.loop.evaluate import evaluate_result
+from xplore.loop.train import train
+from xplore.parts.levels import held_out_ids
+from xplore.record.files import new_file, writable_folder
+from xplore.record.provenance import environment
+from xplore.record.stats import bootstrap_interval, mean
+from xplore.record.summary import generator_for
+
+POINTS: Final = 20  # of a curve; the last is what the table calls the end of training
+
+
+class Cell(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        group: the question that this line answers with others.
+        task: id of the environment.
+        label: of the method.
+        agent: id of it.
+        options: of the agent.
+        budget_steps, num_envs, num_steps, seeds: sizes of the run.
+        levels: W, the training levels of each seed; 0: a new one in each episode.
+    """
+
+    group: str
+    task: str
+    label: str
+    agent: str
+    options: Options
+    budget_steps: int
+    num_envs: int
+    num_steps: int
+    seeds: int = 5
+    levels: int = 0
+
+    @property
+    def config(self) -> Config:
+        """What is run."""
+        worlds = {"num_levels": self.levels} if self.levels else {}
+        return Config(
+            env=make(self.task),
+            agent=make_agent(self.agent, **self.options),
+            bonus=make_bonus("none"),
+            worlds=make_world_sampler("fixed" if self.levels else "fresh", **worlds),
+            budget_steps=self.budget_steps,
+            num_envs=self.num_envs,
+            num_steps=self.num_steps,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what decides the numbers."""
+        text = json.dumps(to_json(self.config), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# Those of the method's own code for these tasks, but for the scale of CartPole's rewards.
+_CARTPOLE: Final = {
+    "learning_rate": 1e-4, "trace": 0.95, "num_epochs": 4, "num_minibatches": 16,
+    "hidden_sizes": (128, 128), "epsilon_steps": 100_000,
+}  # fmt: skip
+_BREAKOUT: Final = {
+    "learning_rate": 5e-4, "trace": 0.65, "num_epochs": 2, "num_minibatches": 32,
+    "hidden_sizes": (128,), "torso": "cnn", "epsilon_steps": 100_000,
+}  # fmt: skip
+_HEADS: Final = {"n_step": 3, "updates_per_rollout": 16, "batch_size": 64}
+_UCB: Final = {"num_heads": 5, "num_quantiles": 16, "ucb_coefficient": 1.0}
+_MEMORY: Final = ("memory", "MemoryLen-10-v0")
+_HELD_OUT: Final = ("held-out levels", "MiniGrid-SimpleCrossingS9N1-v0")
+_UNSEEN: Final = {"budget_steps": 204_800, "num_envs": 16, "num_steps": 32, "levels": 50}
+_CUE: Final = {"budget_steps": 253_952, "num_envs": 64, "num_steps": 64}
+
+CELLS: Final = (
+    Cell("gymnax", "gymnax/CartPole-v1", "PQN", "pqn", _CARTPOLE, 499_712, 32, 64),
+    Cell("gymnax", "gymnax/Breakout-MinAtar", "PQN", "pqn", _BREAKOUT, 999_424, 128, 32, 3),
+    Cell(*_MEMORY, "PPO", "ppo", {}, **_CUE),
+    Cell(*_MEMORY, "PPO-RNN", "ppo_rnn", {}, **_CUE),
+    Cell(*_MEMORY, "PQN", "pqn", {"trace": 0.95}, **_CUE),
+    Cell(*_MEMORY, "PQN-RNN", "pqn_rnn", {"trace": 0.95}, **_CUE),
+    Cell(*_HELD_OUT, "QR-DQN", "qr_dqn", {"num_quantiles": 16, **_HEADS}, **_UNSEEN),
+    Cell(*_HELD_OUT, "EDE", "ede", {**_HEADS, **_UCB}, **_UNSEEN),
+    Cell(*_HELD_OUT, "PQN, quantiles", "pqn", {"num_quantiles": 16}, **_UNSEEN),
+    Cell(*_HELD_OUT, "EDE, on-policy", "ede_pqn", _UCB, **_UNSEEN),
+)
+
+
+def run(cell: Cell) -> pd.DataFrame:
+    """The rows of a cell: points of the curve, and what the greedy agent reaches at last."""
+    result = train(cell.config, seeds=cell.seeds)
+    rows = []
+    for name in ("return", "success"):
+        history = result.metrics[f"episode/{name}"]  # [S, U], NaN where no episode ended
+        parts = np.array_split(np.arange(history.shape[1]), POINTS)
+        for part in parts:
+            steps = int(result.env_steps[part[-1]])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # no episode ended in a part
+                values = np.nanmean(history[:, part], axis=1)
+            rows += [(name, steps, seed, value) for seed, value in enumerate(values)]
+    found = evaluate_result(result, held_out_ids(0, 128), greedy=True)
+    for name, values in (("return", found.returns), ("success", found.success)):
+        rows += [
+            (f"held-out {name}", cell.budget_steps, seed, value)
+            for seed, value in enumerate(np.asarray(values, np.float64).mean(axis=(1, 2)))
+        ]
+    frame = pd.DataFrame(rows, columns=["metric", "env_steps", "seed", "value"])
+    return frame.assign(
+        group=cell.group,
+        task=cell.task,
+        method=cell.label,
+        agent=spelt(cell.agent, cell.options),
+        levels=cell.levels,
+        fingerprint=cell.fingerprint,
+    )
+
+
+def report(rows: pd.DataFrame) -> str:
+    """The markdown of the rows, a line for each cell that has some."""
+    lines = [
+        "| | task | training levels | method | env steps | seeds | return at half |"
+        " return at the end | held-out return | held-out success |",
+        "|---" * 10 + "|",
+    ]
+    for cell in CELLS:
+        mine = rows[rows["fingerprint"] == cell.fingerprint]
+        if mine.empty:
+            continue
+        curve = mine[mine["metric"] == "return"]
+        steps = sorted(set(curve["env_steps"]))
+        values = [
+            curve[curve["env_steps"] == steps[POINTS // 2 - 1]],
+            curve[curve["env_steps"] == steps[-1]],
+            mine[mine["metric"] == "held-out return"],
+            mine[mine["metric"] == "held-out success"],
+        ]
+        cells = [_interval(frame["value"].to_numpy(np.float64), cell) for frame in values]
+        levels = f"{cell.levels}" if cell.levels else "new ones"
+        lines.append(
+            f"| {cell.group} | `{cell.task}` | {levels} | {cell.label} | {cell.budget_steps:,} |"
+            f" {cell.seeds} | {' | '.join(cells)} |"
+        )
+    lines += [
+        "",
+        "Means over seeds [95% interval of a bootstrap over seeds]. Returns in training are of a"
+        " twentieth of the run, exploration included; those on held-out levels are of the greedy"
+        " agent after the run, on 128 levels.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(values: np.ndarray, cell: Cell) -> str:
+    generator = generator_for(0, cell.task, cell.label)
+    low, high = bootstrap_interval(mean, [values], generator=generator)
+    return f"{values.mean():.2f} [{float(low):.2f}, {float(high):.2f}]"
+
+
+def main(
+    folder: tyro.conf.Positional[Path],
+    /,
+    groups: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    report_only: bool = False,
+) -> None:
+    """Runs what is missing in `folder`, and writes `rows.parquet` and `table.md`.
+
+    Args:
+        folder: where.
+        groups: run only these; all by default.
+        methods: run only these; all by default.
+        report_only: run nothing.
+    """
+    writable_folder(folder)
+    path = folder / "rows.parquet"
+    rows = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=["fingerprint"])
+    for cell in () if report_only else CELLS:
+        chosen = (not groups or cell.group in groups) and (not methods or cell.label in methods)
+        if not chosen or (rows["fingerprint"] == cell.fingerprint).any():
+            continue
+        print(f"{cell.task}, {cell.label}", flush=True)
+        made = run(cell)
+        rows = pd.concat([rows, made], ignore_index=True) if len(rows) else made
+        with new_file(path, replace=True) as stream:
+            rows.to_parquet(stream, index=False)
+        with new_file(folder / "provenance.json", replace=True) as stream:
+            stream.write((json.dumps(environment(), indent=1) + "\n").encode())
+    with new_file(folder / "table.md", replace=True) as stream:
+        stream.write(report(rows).encode())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
