@@ -220,8 +220,8 @@ class PQNRNN:
         )
         action, reward = after(began.last.action, traj.action), after(began.reward, traj.reward)
         told = self._told(state.network, action, reward, traj.first)
-        by_env = swapped((traj.obs, told, traj.first, traj.action, target))
-        return Segment(*by_env, began.memory)
+        obs, told, first, done, target = swapped((traj.obs, told, traj.first, traj.action, target))
+        return Segment(obs, told, first, done, target, began.memory)
 
     def _told(
         self, network: Any, action: jax.Array, reward: jax.Array, first: jax.Array

@@ -12,7 +12,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -91,8 +91,13 @@ _HEADS: Final = {"n_step": 3, "updates_per_rollout": 16, "batch_size": 64}
 _UCB: Final = {"num_heads": 5, "num_quantiles": 16, "ucb_coefficient": 1.0}
 _MEMORY: Final = ("memory", "MemoryLen-10-v0")
 _HELD_OUT: Final = ("held-out levels", "MiniGrid-SimpleCrossingS9N1-v0")
-_UNSEEN: Final = {"budget_steps": 204_800, "num_envs": 16, "num_steps": 32, "levels": 50}
-_CUE: Final = {"budget_steps": 253_952, "num_envs": 64, "num_steps": 64}
+_UNSEEN: Final[dict[str, Any]] = {
+    "budget_steps": 204_800,
+    "num_envs": 16,
+    "num_steps": 32,
+    "levels": 50,
+}
+_CUE: Final[dict[str, Any]] = {"budget_steps": 253_952, "num_envs": 64, "num_steps": 64}
 
 CELLS: Final = (
     Cell("gymnax", "gymnax/CartPole-v1", "PQN", "pqn", _CARTPOLE, 499_712, 32, 64),

@@ -63,12 +63,16 @@ def _is_memory(leaf: Any) -> bool:
     return leaf.ndim > 1 and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
+def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
 def _depends_on_bonus(agent: Any, spec: RunSpec, state: PyTree) -> bool:
     """Whether what `update` returns as state depends on the intrinsic reward."""
     lead = (NUM_STEPS, NUM_ENVS)
 
     def steps(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), tree)
+        return jax.tree.map(lambda x: _shape((*lead, *x.shape), x.dtype), tree)
 
     def act(key: jax.Array, state: PyTree) -> PyTree:
         obs = jax.vmap(spec.env.observation.sample)(jax.random.split(key, NUM_ENVS))
@@ -77,15 +81,16 @@ def _depends_on_bonus(agent: Any, spec: RunSpec, state: PyTree) -> bool:
 
     key = jax.random.key(0)
     carry, (action, extras) = jax.eval_shape(act, key, state)
-    number, flag = (jax.ShapeDtypeStruct(lead, t) for t in (jnp.float32, jnp.bool_))
+    dtypes: tuple[Any, ...] = (jnp.float32, jnp.bool_, jnp.uint32)
+    number, flag, level_id = (_shape(lead, t) for t in dtypes)
     obs = steps(shape_dtype(spec.env.observation))
 
     def along(x: Any) -> Any:
-        return jax.ShapeDtypeStruct((NUM_STEPS, *x.shape), x.dtype)
+        return _shape((NUM_STEPS, *x.shape), x.dtype)
 
     traj = Trajectory(
         obs=obs, action=jax.tree.map(along, action), reward=number, next_obs=obs, terminated=flag,
-        truncated=flag, first=flag, level_id=jax.ShapeDtypeStruct(lead, jnp.uint32),
+        truncated=flag, first=flag, level_id=level_id,
         info={"success": flag}, privileged={}, next_privileged={},
         extras=jax.tree.map(along, extras), carry=carry,
     )  # fmt: skip

@@ -74,9 +74,9 @@ def test_envs_have_coefficients_of_their_own():
 
 
 def test_information_is_bought_where_it_is_cheap():
-    mean = np.float32([[1.0, 0.9, 0.0], [1.0, 0.9, 0.0]])
-    epistemic = np.float32([[0.01, 2.0, 0.01], [0.01, 0.01, 0.01]])
-    aleatoric = np.float32([[1.0, 1.0, 2.0], [1.0, 0.1, 1.0]])
+    mean = np.asarray([[1.0, 0.9, 0.0], [1.0, 0.9, 0.0]], np.float32)
+    epistemic = np.asarray([[0.01, 2.0, 0.01], [0.01, 0.01, 0.01]], np.float32)
+    aleatoric = np.asarray([[1.0, 1.0, 2.0], [1.0, 0.1, 1.0]], np.float32)
     width = 0.1 * epistemic
     found = np.asarray(directed(Beliefs(mean, epistemic, aleatoric), jnp.asarray(width)))
     for row in range(2):

@@ -95,7 +95,10 @@ def test_a_torso_is_part_of_the_value():
         (TwoArguments(), r"TwoArguments cannot be called with observations \[B, ...\].*memory"),
         (Both, r"torso is Both: give an instance of it, Both\(\)"),
         (7, "torso is 7: give a flax module, or one of auto, mlp, cnn, impala"),
-        (Both(width=[1]), "torso Both has a field that cannot be hashed: use tuples, no lists"),
+        (
+            Both(width=[1]),  # type: ignore[arg-type]
+            "torso Both has a field that cannot be hashed: use tuples, no lists",
+        ),
         ("inpala", "unknown torso 'inpala'.*impala"),
         ("impala", r"torso 'impala' needs observations \[H, W, C\]"),
     ],
