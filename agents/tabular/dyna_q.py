@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,8 @@ class DynaQ:
     Sutton & Barto (2018), sections 8.2 to 8.4; Moore & Atkeson (1993), Prioritized sweeping.
     Deviations from the paper: a backup takes the mean over the successors seen, not one of them.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ("model",)
 
     learning_rate: float = 1.0
     discount: float = 0.99
