@@ -14,6 +14,8 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # Tests of one file run in one process, since they share compiled programs.
 JOBS ?= 2
+# Of most tests compiling is the most part: quickly, where they do not run for long.
+QUICK_COMPILE := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 help:
@@ -30,7 +32,7 @@ bench: $(VENV)/.installed
 	$(BIN)/xplore bench $(SUITE) --results $(RESULTS)
 
 test: $(VENV)/.installed-dev
-	$(PYTEST) -m "not slow and not gpu" $(ARGS)
+	XLA_FLAGS="$(QUICK_COMPILE) $(XLA_FLAGS)" $(PYTEST) -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(PYTEST) -m "slow and not gpu" $(ARGS)

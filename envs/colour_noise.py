@@ -9,10 +9,10 @@ from typing import NamedTuple, final
 import jax
 import jax.numpy as jnp
 
-from xplore.contracts.component import component
+from xplore.contracts.component import component, static
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env_wrapper
-from xplore.contracts.spaces import Box, Symbolic
+from xplore.contracts.spaces import Box, Discrete, Symbolic
 from xplore.contracts.types import Environment, EnvSpec, Key, PyTree, TimeStep
 from xplore.envs.noisy_tv import picture_space
 
@@ -35,13 +35,19 @@ class ColourNoise:
     between the bounds of the image. The task and all privileged information are those of `env`;
     where a colour matters (which key opens which door), it can no longer be seen.
 
+    With `places` below 1 the noise is a thing of the world: it is seen from the last `places` of
+    all positions alone, and no action starts or stops it. `info["watched"]` is 1 on a step that
+    ends where it is seen.
+
     Attributes:
         env: any environment whose observation is an image `[height, width, channels]`, or a `Dict`
-            that has one under "image".
+            that has one under "image"; with `places` below 1, one that tells its "position".
         channel: which of the last axis.
+        places: share of positions, by their index, from which the noise is seen; in (0, 1].
 
     Raises:
-        ConfigError: the observation has no such image, or no such channel, or no bounds.
+        ConfigError: the observation has no such image, or no such channel, or no bounds; `places`
+            is out of its range, or the environment has no positions to tell places by.
 
     Reference: none that it follows to the letter; Wan et al. (2023), DEIR, arXiv:2304.10770, test
         bonuses in MiniGrid under noise on the image.
@@ -50,9 +56,22 @@ class ColourNoise:
 
     env: Environment
     channel: int = 1
+    places: float = static(default=1.0)
+    by: str = "position"
+    size: int = 0
 
     def __post_init__(self) -> None:
         spec = self.env.spec()
+        if not 0.0 < self.places <= 1.0:
+            raise ConfigError(
+                f"colour_noise: places is {self.places}: give a share of all positions, above 0 and"
+                " at most 1"
+            )
+        if self.places < 1.0 and not isinstance(dict(spec.privileged.items).get(self.by), Discrete):
+            raise ConfigError(
+                f"colour_noise cannot tell places apart: {spec.name} has no privileged {self.by!r}"
+                " that is a number; leave places at 1"
+            )
         space = picture_space("colour_noise", spec)
         if len(space.shape) != 3:
             raise ConfigError(
@@ -79,19 +98,32 @@ class ColourNoise:
 
     def reset_to_level(self, key: Key, level: NoisyLevel) -> tuple[PyTree, PyTree]:
         state, obs = self.env.reset_to_level(key, level.inner)
-        return state, self._noisy(jax.random.key(level.seed), obs)
+        return state, self._noisy(jax.random.key(level.seed), obs, self._near(state))
 
     def step(self, key: Key, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
         key_env, key_noise = jax.random.split(key)
         state, ts = self.env.step(key_env, state, action)
-        return state, ts._replace(obs=self._noisy(key_noise, ts.obs))
+        near = self._near(state)
+        info = {**ts.info, "watched": near.astype(jnp.float32)}
+        return state, ts._replace(obs=self._noisy(key_noise, ts.obs, near), info=info)
 
     def privileged(self, state: PyTree) -> dict[str, jax.Array]:
         return self.env.privileged(state)
 
-    def _noisy(self, key: Key, obs: PyTree) -> PyTree:
+    def _near(self, state: PyTree) -> jax.Array:
+        if self.places == 1.0:
+            return jnp.ones((), bool)
+        space = dict(self.env.spec().privileged.items)[self.by]
+        assert isinstance(space, Discrete)
+        here = self.env.privileged(state)[self.by]
+        return here >= round((1.0 - self.places) * space.num)
+
+    def _noisy(self, key: Key, obs: PyTree, near: jax.Array) -> PyTree:
         image = obs["image"] if isinstance(obs, dict) else obs
-        seen = jnp.any(image != 0, axis=-1)
+        seen = jnp.any(image != 0, axis=-1) & near
+        if self.size:
+            inside = [abs(jnp.arange(n) - (n - 1) / 2) <= self.size / 2 for n in seen.shape]
+            seen &= inside[0][:, None] & inside[1]
         noise = self._noise(key)
         noisy = image.at[..., self.channel].set(jnp.where(seen, noise, image[..., self.channel]))
         return {**obs, "image": noisy} if isinstance(obs, dict) else noisy

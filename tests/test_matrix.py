@@ -223,6 +223,7 @@ def test_every_bonus_takes_every_kind_or_says_why_not(id):
 
 # Each takes a minute to compile: all in some kinds with either agent.
 RUNS = (
+    ("dict", "ppo_rnn"),
     ("picture", "ppo_rnn"),
     ("vector", "ppo"),
     ("discrete, finite", "ppo_rnn"),

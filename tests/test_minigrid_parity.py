@@ -144,7 +144,7 @@ def test_the_comparison_sees_a_difference(what: str, monkeypatch: pytest.MonkeyP
     assert parity.mismatches > 0
 
 
-@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize("size", [8, pytest.param(32, marks=pytest.mark.slow)])
 def test_tiles_are_upstreams_to_the_pixel(size: int) -> None:
     kinds = (
         cells.FLOOR, cells.KEY, cells.BALL, cells.BOX, cells.WALL,

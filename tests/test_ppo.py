@@ -61,6 +61,7 @@ def test_probe(probe):
     np.testing.assert_allclose(value[:, 0], env.values(0.9), atol=0.12)
 
 
+@pytest.mark.slow
 def test_exploration_probe_needs_the_bonus():
     options = {"budget": 102_400, "seeds": 2, "num_envs": 32, "num_steps": 64}
     without = run("Probe-Exploration-v0", **options)
