@@ -35,19 +35,23 @@ class ColourNoise:
     between the bounds of the image. The task and all privileged information are those of `env`;
     where a colour matters (which key opens which door), it can no longer be seen.
 
-    With `places` below 1 the noise is a thing of the world: it is seen from the last `places` of
-    all positions alone, and no action starts or stops it. `info["watched"]` is 1 on a step that
-    ends where it is seen.
+    With `places` below 1 the noise is a thing of the world, a television that no action turns on
+    or off: it is seen from the last `places` of all positions (or values of `by`) alone.
+    `info["watched"]` is 1 on a step that ends where it is seen. With a `patch` the noise is on the
+    middle of the image alone.
 
     Attributes:
         env: any environment whose observation is an image `[height, width, channels]`, or a `Dict`
-            that has one under "image"; with `places` below 1, one that tells its "position".
+            that has one under "image"; with `places` below 1, one that tells `by`.
         channel: which of the last axis.
         places: share of positions, by their index, from which the noise is seen; in (0, 1].
+        by: what tells places apart: the name of a number among the privileged information, such as
+            the "direction" one looks in.
+        patch: side of the square of noise, in cells of the image; 0: all of it.
 
     Raises:
         ConfigError: the observation has no such image, or no such channel, or no bounds; `places`
-            is out of its range, or the environment has no positions to tell places by.
+            or `patch` is out of its range, or the environment does not tell `by`.
 
     Reference: none that it follows to the letter; Wan et al. (2023), DEIR, arXiv:2304.10770, test
         bonuses in MiniGrid under noise on the image.
@@ -58,7 +62,7 @@ class ColourNoise:
     channel: int = 1
     places: float = static(default=1.0)
     by: str = "position"
-    size: int = 0
+    patch: int = 0
 
     def __post_init__(self) -> None:
         spec = self.env.spec()
@@ -67,6 +71,8 @@ class ColourNoise:
                 f"colour_noise: places is {self.places}: give a share of all positions, above 0 and"
                 " at most 1"
             )
+        if self.patch < 0:
+            raise ConfigError(f"colour_noise: patch is {self.patch}: give a side in cells, or 0")
         if self.places < 1.0 and not isinstance(dict(spec.privileged.items).get(self.by), Discrete):
             raise ConfigError(
                 f"colour_noise cannot tell places apart: {spec.name} has no privileged {self.by!r}"
@@ -121,9 +127,9 @@ class ColourNoise:
     def _noisy(self, key: Key, obs: PyTree, near: jax.Array) -> PyTree:
         image = obs["image"] if isinstance(obs, dict) else obs
         seen = jnp.any(image != 0, axis=-1) & near
-        if self.size:
-            inside = [abs(jnp.arange(n) - (n - 1) / 2) <= self.size / 2 for n in seen.shape]
-            seen &= inside[0][:, None] & inside[1]
+        if self.patch:
+            rows, columns = (jnp.abs(2 * jnp.arange(n) - (n - 1)) < self.patch for n in seen.shape)
+            seen &= rows[:, None] & columns[None, :]
         noise = self._noise(key)
         noisy = image.at[..., self.channel].set(jnp.where(seen, noise, image[..., self.channel]))
         return {**obs, "image": noisy} if isinstance(obs, dict) else noisy

@@ -130,6 +130,22 @@ def test_colours_change_and_nothing_else():
     assert len(np.unique(obs[-4:], axis=0)) == 4  # standing still
 
 
+def test_colours_change_where_one_looks_north_and_there_in_the_middle():
+    options = {"places": 0.25, "by": "direction", "patch": 3}
+    env, plain = xplore.make(f"colour_noise/{EMPTY}", **options), xplore.make(EMPTY)
+    actions = np.array([2, 2, 1, 2, 2, 0, 0, 6, 6, 6])  # two steps south, then looking north
+    _, ts, _ = rolled(env, actions)
+    _, wanted, told = rolled(plain, actions)
+    north = told["direction"] == 3
+    assert north.sum() == 4
+    np.testing.assert_array_equal(ts.info["watched"], north)
+    differ = (ts.obs != wanted.obs).any(-1)
+    assert not differ[~north].any()
+    assert differ[north][:, 2:5, 2:5].any()
+    differ[:, 2:5, 2:5] = False
+    assert not differ.any()
+
+
 @pytest.mark.parametrize(
     ("id", "options", "said"),
     [
@@ -140,6 +156,9 @@ def test_colours_change_and_nothing_else():
         ("colour_noise/DeepSea-5-v0", {}, r"image \[height, width, channels\].*\(5, 5\)"),
         ("colour_noise/gymnax/CartPole-v1", {}, r"image \[height, width, channels\]"),
         (f"colour_noise/{EMPTY}", {"channel": 3}, "channel is 3: .* channels 0 to 2"),
+        (f"colour_noise/{EMPTY}", {"places": 0.0}, "places is 0.0: give a share"),
+        (f"colour_noise/{EMPTY}", {"places": 0.5, "by": "depth"}, "no privileged 'depth'"),
+        (f"colour_noise/{EMPTY}", {"patch": -1}, "patch is -1"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(id, options, said):
