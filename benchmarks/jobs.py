@@ -23,11 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from xplore.benchmarks.held_out import optimal_steps
 from xplore.contracts.component import to_json
 from xplore.loop.config import Config
 from xplore.loop.evaluate import Evaluation, evaluate
 from xplore.loop.session import ProgressCallback
 from xplore.loop.train import Result, SeedMode, train
+from xplore.measure import generalisation
 from xplore.parts.levels import held_out_ids, train_ids
 from xplore.record.files import writable_folder
 from xplore.record.rows import Labels, long_rows, read_sidecars, write_run
@@ -35,6 +37,7 @@ from xplore.worlds.fixed import Fixed
 
 # Points of a learning curve that are kept: more than a figure can show.
 MAX_POINTS = 200
+_SUMMED = ("episode/count", "worlds/levels_generated", "worlds/scoring_steps")
 _PROTOCOL = 1  # raised when what is measured changes without any config changing
 
 
@@ -46,12 +49,16 @@ class Job(NamedTuple):
         config: what is run.
         eval_levels: held-out levels each seed is evaluated on after training; 0 for none.
         sources: a hash of the user's own files that define plugs (see `sources_of`).
+        eval_episodes: tries on each of those levels; see `Suite`.
+        eval_greedy: evaluate the agent without the noise it acts with.
     """
 
     labels: Labels
     config: Config
     eval_levels: int = 64
     sources: str = ""
+    eval_episodes: int = 1
+    eval_greedy: bool = False
 
     @property
     def title(self) -> str:
@@ -64,6 +71,9 @@ class Job(NamedTuple):
     def fingerprint(self) -> str:
         """A hash of all that decides the numbers of a seed."""
         data = [_PROTOCOL, vars(self.labels), to_json(self.config), self.eval_levels, self.sources]
+        # Jobs from before there were these keep their fingerprints.
+        if (self.eval_episodes, self.eval_greedy) != (1, False):
+            data += [self.eval_episodes, self.eval_greedy]
         return _hash(data)
 
 
@@ -193,6 +203,8 @@ def _sidecar(job: Job, result: Result, seed_mode: SeedMode) -> dict[str, Any]:
         "seeds": list(result.seeds),
         "seed_mode": seed_mode,
         "eval_levels": job.eval_levels,
+        "eval_episodes": job.eval_episodes,
+        "eval_greedy": job.eval_greedy,
         "privileged": list(job.config.bonus.reads()),
         "env_steps": job.config.budget_steps,
         "compile_seconds": result.compile_seconds,
@@ -217,8 +229,9 @@ def thinned(
     """Joins neighbouring updates until at most `max_points` are left, `[S, U]` to `[S, P]`.
 
     Means over episodes are weighted by how many ended, so that every episode counts once; their
-    count is summed; what is told of the whole run so far (`episode/total...`, `oracle/...`) is the
-    last; the rest is averaged. A point is filed under its last update's env steps.
+    count is summed, and so is what choosing levels cost (`worlds/levels_generated`,
+    `worlds/scoring_steps`); what is told of the whole run so far (`episode/total...`, `oracle/...`)
+    is the last; the rest is averaged. A point is filed under its last update's env steps.
     """
     num = len(env_steps)
     edges = np.linspace(0, num, min(num, max_points) + 1).round().astype(int)
@@ -229,8 +242,8 @@ def thinned(
 
     joined = {}
     for name, values in metrics.items():
-        if name == "episode/count":
-            joined[name] = total(count)
+        if name in _SUMMED:
+            joined[name] = total(values.astype(np.float64))
             continue
         of_episodes = name.startswith("episode/") or name == "oracle/regret"
         if name.startswith(("episode/total", "oracle/")) and name != "oracle/regret":
@@ -247,30 +260,43 @@ def evaluated(job: Job, result: Result) -> dict[str, np.ndarray]:
     """Means over levels after training, `[S]` each.
 
     `eval/...` is on held-out levels, the same for every seed. A method that trains on a fixed set
-    of levels also gets `eval_train/...` on (the first of) those, so that the gap can be read off.
+    of levels also gets `eval_train/...` on (the first of) those, so that the gap can be read off;
+    with several episodes a level, it is there, as `gap/...`.
     """
     num_seeds, config = len(result.seeds), job.config
-    plugs: tuple[Any, Any] = (config.env, config.agent)
-    play = _evaluator(*plugs)
+    agent = config.agent.greedy() if job.eval_greedy else config.agent
+    plugs: tuple[Any, Any] = (config.env, agent)
+    play = _evaluator(*plugs, job.eval_episodes)
     held_out = jnp.tile(held_out_ids(0, job.eval_levels), (num_seeds, 1))
     sets = {"eval": held_out}
     if isinstance(config.worlds, Fixed):
         index = jnp.arange(min(config.worlds.num_levels, job.eval_levels))
         sets["eval_train"] = jax.vmap(lambda state: train_ids(state, index))(result.state.worlds)
-    found = {}
+    found: dict[str, np.ndarray] = {}
+    of_sets = {}
     for name, ids in sets.items():
         keys = jax.random.split(jax.random.key(0), num_seeds)
         outcome = jax.device_get(play(result.state.agent, ids, keys))
-        returns = np.sort(outcome.returns.reshape(num_seeds, -1), axis=1)
+        returns = np.sort(outcome.returns.mean(-1), axis=1)
         worst = max(1, returns.shape[1] // 10)
         found[f"{name}/return"] = returns.mean(1)
         found[f"{name}/return_worst_tenth"] = returns[:, :worst].mean(1)
         found[f"{name}/success"] = outcome.success.reshape(num_seeds, -1).mean(1)
         found[f"{name}/length"] = outcome.lengths.reshape(num_seeds, -1).mean(1)
+        if job.eval_episodes > 1:
+            best = optimal_steps(*plugs[:1], job.eval_levels) if name == "eval" else None
+            of_sets[name] = generalisation.of_levels(generalisation.Tries(*outcome), best)
+            found |= {f"{name}/{metric}": x for metric, x in of_sets[name].items()}
+    if len(of_sets) == 2:
+        gaps = generalisation.gaps(of_sets["eval_train"], of_sets["eval"])
+        found |= {f"gap/{metric}": x for metric, x in gaps.items()}
     return found
 
 
 @functools.lru_cache(maxsize=16)
-def _evaluator(env: Any, agent: Any) -> Callable[..., Evaluation]:
+def _evaluator(env: Any, agent: Any, episodes: int) -> Callable[..., Evaluation]:
     # Cached, so that the methods of a grid that share an agent share the compiled program.
-    return jax.jit(jax.vmap(lambda state, ids, key: evaluate(env, agent, state, ids, key=key)))
+    def one(state: Any, ids: jax.Array, key: jax.Array) -> Evaluation:
+        return evaluate(env, agent, state, ids, key=key, episodes_per_level=episodes)
+
+    return jax.jit(jax.vmap(one))

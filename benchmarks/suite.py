@@ -84,7 +84,10 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """An agent, a bonus and a world sampler, with the options that differ from their defaults."""
+    """An agent, a bonus and a world sampler, with the options that differ from their defaults.
+
+    With `eval_greedy` the agent is evaluated without the noise it acts with in training.
+    """
 
     label: str
     agent: str = "ppo"
@@ -93,6 +96,7 @@ class Method:
     agent_options: Options = dataclasses.field(default_factory=dict)
     bonus_options: Options = dataclasses.field(default_factory=dict)
     worlds_options: Options = dataclasses.field(default_factory=dict)
+    eval_greedy: bool = False
 
     @property
     def is_random(self) -> bool:
@@ -116,6 +120,8 @@ class Suite:
     Attributes:
         seeds: how many, 0 to n-1.
         eval_levels: held-out levels each seed is evaluated on; the same for all.
+        eval_episodes: tries on each; from 2 on, what `xplore.measure.generalisation` measures of
+            training and held-out levels is measured too, and the gap between the two.
         experiments: tasks that are scored together too, by rules of their own.
     """
 
@@ -125,6 +131,7 @@ class Suite:
     methods: tuple[Method, ...]
     seeds: int = 5
     eval_levels: int = 64
+    eval_episodes: int = 1
     tags: tuple[str, ...] = ()
     experiments: tuple[Experiment, ...] = ()
 

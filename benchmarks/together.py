@@ -26,14 +26,16 @@ from xplore.benchmarks.suite import Suite
 from xplore.contracts.component import to_json
 from xplore.contracts.errors import ConfigError, ResultsError
 from xplore.loop.config import Config
-from xplore.loop.programs import seed_keys
-from xplore.loop.update import make_train
+from xplore.loop.programs import flops_per_update, seed_keys
+from xplore.loop.update import TrainState, make_train
 from xplore.record.files import new_file, writable_folder
 from xplore.record.provenance import environment, jsonable
 from xplore.record.rows import COLUMNS, long_rows
 
 Metrics = dict[str, np.ndarray]
 AsNumbers = Callable[[Config], Config]
+# Of jobs and seeds, updates made, and the states of all lanes, `[J*S, ...]`: metrics `[J*S]`.
+Measure = Callable[[Sequence[Job], Sequence[int], int, TrainState], Metrics]
 
 
 def as_it_is(config: Config) -> Config:
@@ -115,6 +117,8 @@ def run_grid(
     seeds: int | None = None,
     only: str | None = None,
     as_numbers: AsNumbers = as_it_is,
+    measure: Measure | None = None,
+    most_jobs: int | None = None,
     on_group: Callable[[int, int, Sequence[Job], float], None] = lambda *told: None,
 ) -> None:
     """Runs what of the grid is not in `folder` yet; killed and called again, it goes on.
@@ -128,6 +132,8 @@ def run_grid(
         seeds: how many, if not the suite's own number.
         only: run only the part of the grid that this matches.
         as_numbers: see `groups_of`.
+        measure: called after every update; what it returns is kept beside `metrics`.
+        most_jobs: of one program; larger groups are run in parts, which memory may ask for.
         on_group: told number, total, jobs and seconds of every group that was run.
 
     Raises:
@@ -138,7 +144,7 @@ def run_grid(
         raise ConfigError(f"grid {suite.name}: nothing is evaluated here: set eval_levels to 0")
     numbers = tuple(range(suite.seeds if seeds is None else seeds))
     wanted = {job.fingerprint for job in jobs_of(suite)}
-    groups = groups_of(jobs_of(suite, only), as_numbers)
+    groups = _parts(groups_of(jobs_of(suite, only), as_numbers), most_jobs)
     writable_folder(folder)
     for number, group in enumerate(groups, start=1):
         there = kept(folder)
@@ -146,7 +152,7 @@ def run_grid(
         if not missing:
             continue
         started = time.perf_counter()
-        frames, records = _run(missing, numbers, metrics, as_numbers)
+        frames, records = _run(missing, numbers, metrics, as_numbers, measure)
         replaced = {job.fingerprint for job in missing}
         old = there.rows[there.rows["fingerprint"].isin(wanted - replaced)]
         rows = pd.concat([old, *frames] if len(old) else frames, ignore_index=True)
@@ -157,6 +163,12 @@ def run_grid(
         with new_file(folder / "provenance.json", replace=True) as stream:
             stream.write(_text(records).encode())
         on_group(number, len(groups), missing, time.perf_counter() - started)
+
+
+def _parts(groups: list[list[Job]], most_jobs: int | None) -> list[list[Job]]:
+    """The groups, those of more than `most_jobs` in parts of that many."""
+    size = most_jobs or max(map(len, groups), default=1)
+    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
 def _text(records: dict[str, dict[str, Any]]) -> str:
@@ -176,17 +188,35 @@ def _has(there: Kept, job: Job, seeds: Sequence[int]) -> bool:
 
 
 def _run(
-    jobs: Sequence[Job], seeds: tuple[int, ...], metrics: Sequence[str], as_numbers: AsNumbers
+    jobs: Sequence[Job],
+    seeds: tuple[int, ...],
+    metrics: Sequence[str],
+    as_numbers: AsNumbers,
+    measure: Measure | None,
 ) -> tuple[list[pd.DataFrame], dict[str, dict[str, Any]]]:
     started = time.perf_counter()
-    steps, found, compile_seconds = train_together(jobs, seeds, as_numbers)
+    measured: list[tuple[int, Metrics]] = []
+
+    def visit(update: int, state: TrainState) -> None:
+        if measure is not None and (found := measure(jobs, seeds, update, state)):
+            measured.append((update * jobs[0].config.steps_per_update, found))
+
+    steps, found, compile_seconds = train_together(jobs, seeds, as_numbers, visit)
     seconds = time.perf_counter() - started
     frames, records, made_by = [], {}, environment()
-    for job, history in zip(jobs, found, strict=True):
+    flops: dict[tuple[str, ...], float] = {}
+    for number, (job, history) in enumerate(zip(jobs, found, strict=True)):
         points, joined = thinned(steps, history)
         if missing := sorted(set(metrics) - joined.keys()):
             raise ResultsError(f"{job.title} has no metric {missing[0]}")
-        frame = long_rows(seeds, points, {name: joined[name] for name in metrics})
+        parts = [long_rows(seeds, points, {name: joined[name] for name in metrics})]
+        mine = slice(number * len(seeds), (number + 1) * len(seeds))
+        for at, values in measured:
+            parts.append(long_rows(seeds, [at], {name: x[mine] for name, x in values.items()}))
+        frame = pd.concat(parts, ignore_index=True)
+        plugs = (job.labels.agent, job.labels.bonus, job.labels.worlds.partition("(")[0])
+        if plugs not in flops:  # how many levels there are does not change it
+            flops[plugs] = flops_per_update(job.config)
         frame = frame.dropna(subset=["value"]).assign(**vars(job.labels))
         frames.append(frame[list(COLUMNS)].assign(fingerprint=job.fingerprint))
         records[job.fingerprint] = jsonable(
@@ -198,6 +228,7 @@ def _run(
                 "budget_steps": job.config.budget_steps,
                 "seeds": seeds,
                 "privileged": job.config.bonus.reads(),
+                "flops_per_update": flops[plugs],
                 "jobs_together": len(jobs),
                 "compile_seconds_together": compile_seconds,
                 "run_seconds_together": seconds - compile_seconds,
@@ -208,9 +239,18 @@ def _run(
 
 
 def train_together(
-    jobs: Sequence[Job], seeds: tuple[int, ...], as_numbers: AsNumbers = as_it_is
+    jobs: Sequence[Job],
+    seeds: tuple[int, ...],
+    as_numbers: AsNumbers = as_it_is,
+    visit: Callable[[int, TrainState], None] = lambda *told: None,
 ) -> tuple[np.ndarray, list[Metrics], float]:
     """Trains every seed of every job of one group as one program.
+
+    Args:
+        jobs: of one group.
+        seeds: of each.
+        as_numbers: see `groups_of`.
+        visit: shown the number of updates made and the state, leaves `[J*S, ...]`, after each.
 
     Returns:
         Env steps `[U]`; for each job its metrics, `[S, U]` each; and seconds spent compiling.
@@ -253,9 +293,10 @@ def train_together(
     program = update.lower(values, jax.eval_shape(init, values, keys)).compile()
     compile_seconds = time.perf_counter() - started
     state, history = init(values, keys), []
-    for _ in range(config.num_updates):
+    for update_number in range(1, config.num_updates + 1):
         state, metrics = program(values, state)
         history.append(jax.device_get(metrics))
+        visit(update_number, state)
     lanes = {name: np.stack([h[name] for h in history], axis=1) for name in history[0]}
     for name, numbers in lanes.items():
         if name.startswith(("agent/", "bonus/")) and not np.isfinite(numbers).all():

@@ -52,7 +52,8 @@ def job_of(suite: Suite, task: Task, method: Method) -> Job:
         num_steps=task.num_steps,
     )
     sources = sources_of(task.env, method.agent, method.bonus, method.worlds)
-    return Job(Labels(suite.name, task.label, **method.names), config, suite.eval_levels, sources)
+    labels = Labels(suite.name, task.label, **method.names)
+    return Job(labels, config, suite.eval_levels, sources, suite.eval_episodes, method.eval_greedy)
 
 
 def jobs_of(suite: Suite, only: str | None = None) -> list[Job]:

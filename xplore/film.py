@@ -16,8 +16,8 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Agent, Environment, Key, PyTree
 from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.render import picture
-from xplore.loop.rollout import select, tell_reward
 from xplore.parts.levels import level_from_id
+from xplore.parts.play import select, tell_reward
 from xplore.record.files import new_file, unwritable, writable_folder
 
 TILE_SIZES = (3, 64)

@@ -181,6 +181,24 @@ class FiniteEnvironment(Environment, Protocol):
 
 
 @runtime_checkable
+class Mutable(Environment, Protocol):
+    """An environment whose levels can be changed a little."""
+
+    def mutate(self, key: Key, level: PyTree) -> PyTree:
+        """A level near `level`, one random edit away; as valid as those of `sample_level`."""
+        ...
+
+
+@runtime_checkable
+class Solvable(Environment, Protocol):
+    """An environment that knows how hard its levels are."""
+
+    def optimal_steps(self, level: PyTree) -> jax.Array:
+        """int32 `[]`, the fewest steps to success, whatever the time limit; -1: there is none."""
+        ...
+
+
+@runtime_checkable
 class Bonus(Protocol):
     """What is worth seeing on the way: an intrinsic reward."""
 
@@ -261,4 +279,24 @@ class WorldSampler(Protocol):
 
     def update(self, state: PyTree, batch: LevelBatch, traj: Trajectory) -> tuple[PyTree, Metrics]:
         """Learns from how the rollout went in them."""
+        ...
+
+
+@runtime_checkable
+class SeesAgent(WorldSampler, Protocol):
+    """A sampler that tries levels out before it supplies any: it is shown who will enter them.
+
+    The loop calls `sample_for` in place of `sample` but for the first levels of a run.
+    """
+
+    def sample_for(
+        self,
+        key: Key,
+        state: PyTree,
+        env: Environment,
+        num_levels: int,
+        agent: Agent,
+        agent_state: PyTree,
+    ) -> tuple[PyTree, LevelBatch]:
+        """As `sample`, after what `parts.play` played; the agent learns nothing from that."""
         ...

@@ -12,9 +12,9 @@ import numpy as np
 
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Agent, Environment, Key, PyTree
-from xplore.loop.rollout import select, tell_reward
 from xplore.loop.train import Result
 from xplore.parts.levels import levels_from_ids
+from xplore.parts.play import select, tell_reward
 
 
 class Evaluation(NamedTuple):

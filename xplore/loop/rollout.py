@@ -19,9 +19,9 @@ from xplore.contracts.types import (
     LevelBatch,
     Metrics,
     PyTree,
-    SeesReward,
     Trajectory,
 )
+from xplore.parts.play import select, tell_reward
 from xplore.parts.ranks import running_count
 
 
@@ -60,18 +60,6 @@ def start(env: Environment, reads: tuple[str, ...], key: Key, batch: LevelBatch)
     state, obs = jax.vmap(env.reset_to_level)(keys, batch.levels)
     privileged = jax.vmap(lambda s: read_privileged(env, reads, s))(state)
     return Lanes(state, obs, privileged, jnp.ones(num_levels, bool), batch.level_id)
-
-
-def select(mask: jax.Array, a: PyTree, b: PyTree) -> PyTree:
-    """`where(mask, a, b)` over pytrees with leading axis N; `mask` is `[N]`."""
-    return jax.tree.map(
-        lambda x, y: jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y), a, b
-    )
-
-
-def tell_reward(agent: Agent, carry: PyTree, reward: jax.Array) -> PyTree:
-    """The carry after a step that earned `reward` `[N]`, of an agent that wants to know."""
-    return agent.see_reward(carry, reward) if isinstance(agent, SeesReward) else carry
 
 
 class _Loop(NamedTuple):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from xplore.contracts.errors import ConfigError
-from xplore.contracts.types import Bonus, EnvSpec, Key, Metrics, PyTree
+from xplore.contracts.types import Bonus, EnvSpec, Key, Metrics, PyTree, SeesAgent
 from xplore.loop import rollout as ro
 from xplore.loop.config import Config
 from xplore.measure import metrics as exactly
@@ -86,7 +86,11 @@ def make_train(config: Config) -> Train:
 
     def update(state: TrainState) -> tuple[TrainState, Metrics]:
         key, k_levels, k_start, k_rollout, k_bonus, k_agent = jax.random.split(state.key, 6)
-        worlds_state, batch = worlds.sample(k_levels, state.worlds, env, config.levels_per_rollout)
+        asked = (k_levels, state.worlds, env, config.levels_per_rollout)
+        if isinstance(worlds, SeesAgent):
+            worlds_state, batch = worlds.sample_for(*asked, agent, state.agent)
+        else:
+            worlds_state, batch = worlds.sample(*asked)
         starts = ro.start(env, reads, k_start, batch)
         carry, lanes, traj, level_metrics = ro.rollout(
             k_rollout, env, agent, reads, state.agent, state.carry, state.lanes, starts,
@@ -102,7 +106,13 @@ def make_train(config: Config) -> Train:
             "agent": agent_metrics,
             "bonus": {"reward": jnp.mean(r_int), **bonus_metrics},
             "episode": episode_metrics,
-            "worlds": {**level_metrics, **world_metrics},
+            # A sampler that makes fewer levels than it supplies, or plays some by itself, says so.
+            "worlds": {
+                "levels_generated": config.levels_per_rollout,
+                "scoring_steps": 0,
+                **level_metrics,
+                **world_metrics,
+            },
         }
         oracle = state.oracle
         if exact is not None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from xplore.contracts.types import Environment, Key, LevelBatch, PyTree
+from xplore.parts.hashing import hash_pytree
 
 HELD_OUT_BIT = 1 << 31
 _MASK = HELD_OUT_BIT - 1
@@ -52,3 +53,20 @@ def level_key(level_id: jax.Array) -> Key:
 def levels_from_ids(env: Environment, level_ids: jax.Array) -> LevelBatch:
     """The batch of levels that `level_ids` `[n]` name."""
     return LevelBatch(jax.vmap(lambda i: level_from_id(env, i))(level_ids), level_ids)
+
+
+def fresh_ids(key: Key, num_levels: int) -> jax.Array:
+    """Ids `[num_levels]` of new levels, up to a 1 in 2^31 chance of a repeat; top bit clear."""
+    return jax.random.bits(key, (num_levels,), jnp.uint32) >> 1
+
+
+def content_ids(levels: PyTree) -> jax.Array:
+    """Ids `[n]` of levels `[n, ...]` that no seed draws: a hash of what is in them, top bit clear.
+
+    Equal levels have equal ids; different ones have the same in 1 of 2^31 cases.
+    """
+    plain = jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
+        levels,
+    )
+    return hash_pytree(plain, 1, salt=1) >> 1

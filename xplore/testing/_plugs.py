@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from xplore.contracts.errors import ConfigError
+from xplore.contracts.spaces import Space
 from xplore.contracts.types import (
     Agent,
     Bonus,
     Environment,
     Key,
+    LevelBatch,
+    Metrics,
     PyTree,
     RunSpec,
+    SeesAgent,
     SeesReward,
     Trajectory,
     WorldSampler,
@@ -239,13 +244,44 @@ def _check_act(
     c.require_close(c.pick(lane, 0), c.pick(result, 0), said)
 
 
+class _Extras(NamedTuple):
+    value: jax.Array
+
+
+class _Anything(NamedTuple):
+    """An agent that acts at random, and has values."""
+
+    action: Space
+
+    def init(self, key: Key, spec: RunSpec) -> PyTree:
+        return ()
+
+    def initial_carry(self, num_envs: int) -> PyTree:
+        return ()
+
+    def act(
+        self, key: Key, state: PyTree, carry: PyTree, obs: PyTree, first: jax.Array
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        keys = jax.random.split(key, first.shape[0])
+        value = jax.random.uniform(key, first.shape)
+        return carry, jax.vmap(self.action.sample)(keys), _Extras(value)
+
+    def update(
+        self, key: Key, state: PyTree, traj: Trajectory, r_int: jax.Array
+    ) -> tuple[PyTree, Metrics]:
+        return state, {}
+
+    def greedy(self) -> Agent:
+        return self
+
+
 def check_world_sampler(sampler: WorldSampler, env: Environment, *, num_levels: int = 8) -> None:
     """Checks a world sampler with the levels of `env`.
 
     It is a value; levels are `env.sample_level`'s, `[n, ...]`; ids are uint32 and never held-out
     ones; an id always names the same level; `sample` and `update` keep the structure of the state;
     equal inputs give equal outputs, also after a checkpoint; seeds can be vmapped; compiled agrees
-    with plain Python.
+    with plain Python. One that is shown the agent is shown one that acts at random and has values.
 
     Raises:
         AssertionError: names what is violated.
@@ -256,9 +292,16 @@ def check_world_sampler(sampler: WorldSampler, env: Environment, *, num_levels: 
     p.check_value(sampler, name)
     state = p.checked_init(name, lambda key: sampler.init(key, env))
     traj, _ = p.trajectories(env, 3, 8)
+    value = jax.random.uniform(jax.random.key(2), traj.reward.shape)
+    traj = traj._replace(extras=_Extras(value), privileged={}, next_privileged={})
+
+    def supply(sampler: WorldSampler, key: Key, state: PyTree) -> tuple[PyTree, LevelBatch]:
+        if isinstance(sampler, SeesAgent):
+            return sampler.sample_for(key, state, env, num_levels, _Anything(env.spec().action), ())
+        return sampler.sample(key, state, env, num_levels)
 
     def cycle(sampler: WorldSampler, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
-        sampled, batch = sampler.sample(key, state, env, num_levels)
+        sampled, batch = supply(sampler, key, state)
         ids = jnp.broadcast_to(jnp.resize(batch.level_id, (3,)), traj.level_id.shape)
         learned, metrics = sampler.update(sampled, batch, traj._replace(level_id=ids))
         return sampled, tuple(batch), learned, metrics
@@ -276,12 +319,11 @@ def check_world_sampler(sampler: WorldSampler, env: Environment, *, num_levels: 
     run = p.checked_program(name, cycle, sampler, state, traj)
     sampled, batch, learned, metrics = run(state, traj)
     c.require_finite(metrics, f"{name}: metrics")
+    first = jax.eval_shape(lambda *x: sampler.sample(*x, env, num_levels), key, one)
+    c.require_same((sampled, batch), (first[0], tuple(first[1])), f"{name}: sample's result")
     plain = sampler.sample(key, one, env, num_levels)
-    c.require_close(
-        (plain[0], tuple(plain[1])),
-        c.last((sampled, batch)),
-        f"{name}: sample compiled differs from sample in Python",
-    )
+    made = p.compiled(lambda *x: sampler.sample(*x, env, num_levels))(key, one)
+    c.require_close(plain, made, f"{name}: sample compiled differs from sample in Python")
     named: dict[int, PyTree] = {}
     for pair in (batch, run(learned, traj)[1]):
         levels, ids = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), pair)

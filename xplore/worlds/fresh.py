@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-import jax
-import jax.numpy as jnp
-
 from xplore.contracts.component import component
 from xplore.contracts.registry import register_world_sampler
 from xplore.contracts.types import Environment, Key, LevelBatch, Metrics, PyTree, Trajectory
-from xplore.parts.levels import levels_from_ids
+from xplore.parts.levels import fresh_ids, levels_from_ids
 
 
 @register_world_sampler("fresh")
@@ -25,8 +22,7 @@ class Fresh:
     def sample(
         self, key: Key, state: PyTree, env: Environment, num_levels: int
     ) -> tuple[PyTree, LevelBatch]:
-        ids = jax.random.bits(key, (num_levels,), jnp.uint32) >> 1  # top bit clear: never held out
-        return state, levels_from_ids(env, ids)
+        return state, levels_from_ids(env, fresh_ids(key, num_levels))
 
     def update(self, state: PyTree, batch: LevelBatch, traj: Trajectory) -> tuple[PyTree, Metrics]:
         return state, {}

@@ -1,0 +1,415 @@
+"""World samplers: what they replay, what they try, what they find."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xplore
+from xplore import Config, Discrete, LevelBatch, TimeStep, Trajectory, make_train
+from xplore.contracts.component import component
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.spaces import Box
+from xplore.contracts.types import EnvSpec
+from xplore.parts import level_buffer as lb
+from xplore.parts import level_scores as ls
+from xplore.parts.levels import HELD_OUT_BIT, content_ids, fresh_ids, levels_from_ids
+from xplore.testing import check_world_sampler
+from xplore.worlds.accel import ACCEL
+from xplore.worlds.curriculum import Curriculum
+from xplore.worlds.learning_progress import LearningProgress
+from xplore.worlds.paired import PAIRED, _Designs, _scores
+from xplore.worlds.plr import PLR
+from xplore.worlds.robust_plr import RobustPLR
+from xplore.worlds.sfl import SFL
+
+
+class Coin(NamedTuple):
+    """A level: how often it succeeds, in hundredths."""
+
+    percent: jax.Array
+
+
+@final
+@component
+class Coins:
+    """Synthetic levels: an episode is one step, which succeeds with a level's own probability."""
+
+    def spec(self):
+        return EnvSpec("Coins", Box((1,), 0.0, 1.0), Discrete(2), 1, stochastic=True)
+
+    def sample_level(self, key):
+        return Coin(jax.random.randint(key, (), 0, 101))
+
+    def reset_to_level(self, key, level):
+        return level, level.percent[None] / 100.0
+
+    def step(self, key, state, action):
+        success = jax.random.uniform(key) < state.percent / 100.0
+        false = jnp.zeros((), bool)
+        info = {"success": success}
+        return state, TimeStep(
+            state.percent[None] / 100.0, success.astype(jnp.float32), ~false, false, info
+        )
+
+    def privileged(self, state):
+        return {}
+
+    def mutate(self, key, level):
+        step = jax.random.randint(key, (), -5, 6)
+        return Coin(jnp.clip(level.percent + step, 0, 100))
+
+    def optimal_steps(self, level):
+        return jnp.where(level.percent == 0, -1, 100 - level.percent)
+
+
+class Extras(NamedTuple):
+    value: jax.Array
+
+
+class Guess(NamedTuple):
+    """An agent that does nothing and expects `value` everywhere."""
+
+    value: float = 0.5
+
+    def initial_carry(self, num_envs):
+        return ()
+
+    def act(self, key, state, carry, obs, first):
+        return carry, jnp.zeros(first.shape, jnp.int32), Extras(jnp.full(first.shape, self.value))
+
+
+ENV = Coins()
+
+
+def coins(*percents: int) -> LevelBatch:
+    levels = Coin(jnp.array(percents, jnp.int32))
+    return LevelBatch(levels, jnp.array(percents, jnp.uint32))
+
+
+def rollout(level_id, reward, terminated, value=0.0) -> Trajectory:
+    """A trajectory `[T, N]`; success is reward above 0 where an episode ends."""
+    reward = jnp.asarray(reward, jnp.float32)
+    ended = jnp.asarray(terminated, bool)
+    first = jnp.concatenate([jnp.ones((1, reward.shape[1]), bool), ended[:-1]])
+    none = jnp.zeros(reward.shape, bool)
+    return Trajectory(
+        obs=(), action=(), reward=reward, next_obs=(), terminated=ended, truncated=none,
+        first=first, level_id=jnp.broadcast_to(jnp.asarray(level_id, jnp.uint32), reward.shape),
+        info={"success": reward > 0}, privileged={}, next_privileged={},
+        extras=Extras(jnp.full(reward.shape, value)), carry=(),
+    )  # fmt: skip
+
+
+def filled(scores, ages, size=8) -> lb.Buffer:
+    """A buffer with scored levels 1, 2, ... entered so many rollouts ago; the rest is empty."""
+    buffer = lb.empty_buffer(ENV, size)
+    num = len(scores)
+    return buffer._replace(
+        level_id=buffer.level_id.at[:num].set(jnp.arange(1, num + 1, dtype=jnp.uint32)),
+        score=buffer.score.at[:num].set(jnp.array(scores, jnp.float32)),
+        is_scored=buffer.is_scored.at[:num].set(True),
+        now=jnp.int32(100),
+        last_entered=buffer.last_entered.at[:num].set(100 - jnp.array(ages, jnp.int32)),
+    )
+
+
+@pytest.mark.parametrize("prioritisation", ["rank", "proportional"])
+def test_replay_weights_are_the_papers(prioritisation):
+    rng = np.random.default_rng(0)
+    scores, ages = rng.uniform(0.1, 2.0, 6), rng.integers(0, 9, 6)
+    beta, rho = 0.3, 0.25
+    got = lb.replay_weights(
+        filled(scores, ages), prioritisation=prioritisation, temperature=beta, staleness=rho
+    )
+    if prioritisation == "rank":
+        rank = np.array([1 + sum(other > s for other in scores) for s in scores])
+        by_score = (1.0 / rank) ** (1.0 / beta)
+    else:
+        by_score = scores ** (1.0 / beta)
+    expected = (1 - rho) * by_score / by_score.sum() + rho * ages / ages.sum()
+    np.testing.assert_allclose(got, np.concatenate([expected, np.zeros(2)]), rtol=2e-5)
+
+
+def test_equal_ages_are_drawn_alike_and_an_empty_buffer_not_at_all():
+    options = {"prioritisation": "rank", "temperature": 0.1, "staleness": 1.0}
+    got = lb.replay_weights(filled([1.0, 2.0, 3.0], [0, 0, 0]), **options)
+    np.testing.assert_allclose(got[:4], [1 / 3, 1 / 3, 1 / 3, 0.0], rtol=1e-6)
+    assert float(jnp.sum(lb.replay_weights(filled([], []), **options))) == 0.0
+    drawn = np.asarray(lb.draw(jax.random.key(0), jnp.array([0.0, 0.75, 0.0, 0.25, 0.0]), 4000))
+    assert set(drawn) == {1, 3}
+    assert np.mean(drawn == 1) == pytest.approx(0.75, abs=0.03)
+
+
+def test_learnability_is_unbiased():
+    rng = np.random.default_rng(0)
+    for p, n in ((0.5, 2), (0.2, 3), (0.9, 10)):
+        successes = rng.binomial(n, p, 100_000)
+        mean = float(jnp.mean(ls.learnability(jnp.asarray(successes, jnp.float32), jnp.float32(n))))
+        assert mean == pytest.approx(p * (1 - p), abs=0.005)
+        plain = successes / n
+        assert abs(np.mean(plain * (1 - plain)) - p * (1 - p)) > 0.005  # what is corrected for
+
+
+def test_a_buffer_keeps_the_best_of_old_and_new_once():
+    buffer = filled([0.5, 0.9, 0.1], [1, 1, 1], size=4)
+    scores = jnp.array([0.7, 0.2, 0.6, 0.6, -jnp.inf])
+    buffer = lb.insert(buffer, coins(10, 11, 12, 12, 13), scores, ls.empty_tally(5))
+    kept = dict(zip(np.asarray(buffer.level_id).tolist(), np.asarray(buffer.score), strict=True))
+    assert kept == pytest.approx({2: 0.9, 10: 0.7, 12: 0.6, 1: 0.5})
+    assert int(buffer.levels.percent[lb.find(buffer, jnp.uint32(12))]) == 12
+    again = lb.insert(buffer, coins(2, 1), jnp.array([9.0, 9.0]), ls.empty_tally(2))
+    np.testing.assert_array_equal(again.score, buffer.score)
+
+
+def test_places_are_made_where_least_is_lost():
+    buffer = filled([0.5, 0.1], [1, 1], size=4)
+    buffer = lb.reserve(buffer, coins(20, 21))  # into the two empty places
+    played = lb.learn(buffer, rollout(20, [[0.0]], [[False]]), jnp.zeros((1, 1)), "max_mc")
+    buffer = lb.reserve(played, coins(22))  # for 21, which was never entered
+    buffer = lb.reserve(buffer, coins(23))  # for 22
+    assert sorted(np.asarray(buffer.level_id).tolist()) == [1, 2, 20, 23]
+    buffer = lb.reserve(buffer, coins(24, 25))  # 23, then the lowest score; 20 is being played
+    assert sorted(np.asarray(buffer.level_id).tolist()) == [1, 20, 24, 25]
+
+
+def test_a_score_is_over_the_whole_of_an_episode():
+    buffer = lb.reserve(lb.empty_buffer(ENV, 4), coins(7))
+    learn = functools.partial(lb.learn, score="l1_value_loss")
+    part = rollout(7, [[0.0], [0.0]], [[False], [False]])
+    buffer = learn(buffer, part, jnp.array([[1.0], [2.0]]))
+    assert not bool(buffer.is_scored.any())
+    buffer = learn(buffer, rollout(7, [[1.0]], [[True]]), jnp.array([[6.0]]))
+    place = int(lb.find(buffer, jnp.uint32(7)))
+    assert bool(buffer.is_scored[place])
+    assert float(buffer.score[place]) == 3.0
+    assert int(buffer.last_entered[place]) == int(buffer.now) == 2
+    # Another episode is scored by itself.
+    buffer = learn(buffer, rollout(7, [[0.0]], [[True]]), jnp.array([[1.0]]))
+    assert float(buffer.score[place]) == 1.0
+
+
+def test_step_scores_against_numpy():
+    rng = np.random.default_rng(1)
+    shape = (6, 2)
+    ended = np.zeros(shape, bool)
+    ended[2, 0] = ended[4, 1] = True
+    traj = rollout(1, rng.normal(size=shape), ended)
+    value = rng.normal(size=shape).astype(np.float32)
+    traj = traj._replace(extras=Extras(jnp.asarray(value)[..., None]))
+    discount, trace = 0.9, 0.8
+    advantage = np.zeros(shape)
+    following, ahead = value[-1].copy(), np.zeros(2)
+    for t in reversed(range(6)):
+        alive = 1.0 - ended[t]
+        delta = np.asarray(traj.reward)[t] + discount * alive * following - value[t]
+        ahead = delta + discount * trace * alive * ahead
+        advantage[t], following = ahead, value[t]
+    for score, expected in (
+        ("l1_value_loss", np.abs(advantage)),
+        ("positive_value_loss", np.maximum(advantage, 0)),
+        ("max_mc", value),
+    ):
+        got = ls.step_scores("plr", score, traj, discount, trace)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_max_mc_is_the_best_return_less_the_values():
+    tally = ls.empty_tally(2)
+    slot = jnp.array([[0, 1], [0, 1], [0, 1]])
+    traj = rollout(
+        0, [[0.2, 0.0], [0.7, 0.0], [0.0, 0.4]], [[False, True], [True, False], [True] * 2]
+    )
+    tally, entered, finished = ls.add_rollout(tally, slot, traj, jnp.full((3, 2), 0.25))
+    assert bool(entered.all() & finished.all())
+    np.testing.assert_allclose(ls.scored("max_mc", tally), [0.9 - 0.25, 0.4 - 0.25], rtol=1e-6)
+    np.testing.assert_allclose(tally.episodes, [2.0, 2.0])
+
+
+def supplied(sampler, state, agent=None, num=64, rounds=1, seed=0):
+    """After so many calls, those that are shown an agent: the state and the last batch."""
+    agent = Guess() if agent is None else agent
+
+    def one(state, key):
+        return sampler.sample_for(key, state, ENV, num, agent, ())
+
+    state, batches = jax.jit(lambda s, k: jax.lax.scan(one, s, k))(
+        state, jax.random.split(jax.random.key(seed), rounds)
+    )
+    return state, jax.tree.map(lambda x: x[-1], batches)
+
+
+def test_sfl_finds_the_levels_that_are_solved_half_of_the_time():
+    sampler = SFL(num_tried=64, num_candidates=512, num_kept=32, scoring_steps=10)
+    state, batch = supplied(sampler, sampler.init(jax.random.key(0), ENV), rounds=8)
+    _, index = jax.lax.top_k(state.learnability, 32)
+    percent = np.asarray(levels_from_ids(ENV, state.level_id[index]).levels.percent)
+    assert np.abs(percent - 50).mean() < 15  # of all levels it is 25
+    from_them = np.isin(np.asarray(batch.level_id), np.asarray(state.level_id[index]))
+    assert from_them.sum() == 32  # half of the batch
+    _, metrics = sampler.update(state, batch, rollout(1, [[0.0]], [[True]]))
+    assert float(metrics["scoring_steps"]) == 640
+    assert float(metrics["levels_generated"]) == 64 + 64
+
+
+def test_robust_replay_is_of_levels_that_were_tried():
+    sampler = RobustPLR(num_new=16, buffer_size=32, scoring_steps=4, temperature=0.5)
+    empty = sampler.init(jax.random.key(0), ENV)
+    state, batch = supplied(sampler, empty, rounds=4)
+    assert set(np.asarray(batch.level_id)) <= set(np.asarray(state.level_id))
+    assert int(content_ids(batch.levels).max()) < HELD_OUT_BIT
+    place = np.asarray(lb.find(state, batch.level_id))
+    np.testing.assert_array_equal(batch.levels.percent, np.asarray(state.levels.percent)[place])
+    # R_max - V with V = 1/2: a level that ever succeeds is worth 1/2, one that never does -1/2.
+    assert set(np.round(np.asarray(state.score[state.is_scored]), 4)) <= {0.5, -0.5}
+    _, metrics = sampler.update(
+        state, batch, rollout(batch.level_id[:2], [[1.0, 0.0]], [[True] * 2])
+    )
+    assert float(metrics["scoring_steps"]) == 64
+
+
+def test_accel_breeds_towards_what_is_worth_more():
+    # From levels that always succeed, or nearly so, to those that are solved at times.
+    sampler = ACCEL(num_edited=32, num_new=1, num_edits=2, buffer_size=64, scoring_steps=20,
+                    score="learnability", temperature=0.5)  # fmt: skip
+    easy = coins(*range(96, 101))
+    start = lb.insert(sampler.init(jax.random.key(0), ENV), easy, jnp.full(5, 0.01),
+                      ls.empty_tally(5))  # fmt: skip
+    state, _ = supplied(sampler, start, rounds=1)
+    early = float(
+        jnp.sum(jnp.where(state.is_scored, state.levels.percent, 0)) / state.is_scored.sum()
+    )
+    state, _ = supplied(sampler, start, rounds=20)
+    percent = np.asarray(state.levels.percent)[np.asarray(state.is_scored)]
+    assert early > 85
+    assert np.abs(percent - 50).mean() < 20
+    bred = np.asarray(state.level_id) == np.asarray(content_ids(state.levels))
+    assert bred.mean() > 0.5
+
+
+def test_plr_replays_a_share_and_scores_what_was_entered():
+    sampler = PLR(buffer_size=64, num_levels=40, min_fill=0.05, replay_probability=0.75)
+    state = sampler.init(jax.random.key(0), ENV)
+    sample = jax.jit(lambda key, state: sampler.sample(key, state, ENV, 16))
+    state, batch = sample(jax.random.key(1), state)
+    assert len(set(np.asarray(batch.level_id))) <= 4  # new ones again, as there are no others
+    traj = rollout(batch.level_id, np.ones((1, 16)), np.ones((1, 16)))
+    state, metrics = jax.jit(sampler.update)(state, batch, traj)
+    assert float(metrics["levels_generated"]) == 4
+    seen = set(np.asarray(batch.level_id).tolist())
+    assert set(np.asarray(state.buffer.level_id)[np.asarray(state.buffer.is_scored)]) == seen
+    _, batch = sample(jax.random.key(2), state)
+    again = sum(int(i) in seen for i in np.asarray(batch.level_id))
+    assert 12 <= again < 16
+
+
+@pytest.mark.parametrize("worlds", ["plr", "robust_plr"])
+def test_agents_without_values_are_refused(worlds):
+    config = Config(
+        env=ENV, agent=xplore.make_agent("random"), bonus=xplore.make_bonus("none"),
+        worlds=xplore.make_world_sampler(worlds), budget_steps=64, num_envs=4, num_steps=4,
+    )  # fmt: skip
+    pure = make_train(config)
+    with pytest.raises(ConfigError, match=f"{worlds} scores levels by values"):
+        jax.eval_shape(pure.update, jax.eval_shape(pure.init, jax.random.key(0)))
+
+
+def test_the_loop_shows_the_agent_and_counts_what_that_takes():
+    result = xplore.train(
+        Config(
+            env=ENV, agent=xplore.make_agent("random"), bonus=xplore.make_bonus("none"),
+            worlds=RobustPLR(score="learnability", num_new=8, scoring_steps=6, buffer_size=32),
+            budget_steps=64, num_envs=4, num_steps=4,
+        )
+    )  # fmt: skip
+    assert result.metrics["worlds/scoring_steps"].tolist() == [[48.0] * 4]
+    assert result.metrics["worlds/levels_generated"].tolist() == [[8.0] * 4]
+    assert set(result.state.lanes.level_id[0].tolist()) <= set(
+        result.state.worlds.level_id[0].tolist()
+    )
+
+
+def test_learning_progress_is_where_success_changes():
+    sampler = LearningProgress(num_levels=8, uniform=0.1)
+    state = sampler.init(jax.random.key(0), ENV)
+    learned, stuck = state.ids[3], state.ids[5]
+    traj = rollout(jnp.array([learned, stuck]), [[1.0, 0.0]], [[True, True]])
+    state, _ = sampler.update(state, None, traj)
+    drawn = sampler.sample(jax.random.key(1), state, ENV, 2000)[1].level_id
+    share = np.mean(np.asarray(drawn) == int(learned))
+    assert share == pytest.approx(0.9 + 0.1 / 8, abs=0.03)
+    for _ in range(60):  # mastered: both means are there
+        state, metrics = sampler.update(state, None, traj)
+    assert float(jnp.abs(state.fast - state.slow).max()) < 0.1
+    assert float(metrics["mastered"]) == pytest.approx(1 / 8)
+
+
+def test_the_curriculum_goes_from_easy_to_hard():
+    sampler = Curriculum(num_levels=50, start=0.2)
+    state = sampler.init(jax.random.key(0), ENV)
+
+    def percents(state):
+        return np.asarray(sampler.sample(jax.random.key(1), state, ENV, 200)[1].levels.percent)
+
+    every = np.sort(np.asarray(levels_from_ids(ENV, state.ids).levels.percent))[::-1]
+    assert percents(state).min() >= every[10]
+    solved = rollout(state.ids[state.difficulty[:4]], np.ones((1, 4)), np.ones((1, 4)))
+    failed = rollout(state.ids[state.difficulty[:4]], np.zeros((1, 4)), np.ones((1, 4)))
+    assert float(sampler.update(state, None, failed)[0].reach) == pytest.approx(0.2)
+    for _ in range(60):
+        state, metrics = sampler.update(state, None, solved)
+    assert float(metrics["reach"]) == 1.0
+    assert 0 < percents(state).min() <= every[every > 0][-3]
+
+
+def test_an_adversary_learns_to_choose_for_regret():
+    sampler = PAIRED(num_levels=4, num_choices=3, learning_rate=0.05)
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 3, 5)), jnp.float32)
+    from xplore.worlds.paired import _NETWORK
+
+    params = _NETWORK.init(jax.random.key(0), inputs[0, 0, 0])
+    state = sampler.init(jax.random.key(0), ENV)._replace(
+        params=params, opt_state=sampler._optimizer().init(params)
+    )
+    designs = _Designs(inputs, jnp.array([[0, 1, 2, 0]]))
+    advantage = jnp.array([1.0, -1.0, 1.0, -1.0])
+    before = jax.nn.softmax(_scores(params, inputs[0]))
+    learn = jax.jit(sampler._learn)
+    for _ in range(10):
+        params, opt_state = learn(state, designs, advantage)
+        state = state._replace(params=params, opt_state=opt_state)
+    after = jax.nn.softmax(_scores(params, inputs[0]))
+    at = (jnp.arange(4), designs.choice[0])
+    assert bool(jnp.all((after[at] > before[at]) == (advantage > 0)))
+
+
+@pytest.mark.parametrize(
+    "sampler", [ACCEL(buffer_size=64), Curriculum(num_levels=16)], ids=["accel", "curriculum"]
+)
+def test_samplers_that_ask_for_more_than_levels(sampler):
+    check_world_sampler(sampler, ENV)
+    with pytest.raises(ConfigError, match="choose an environment that has"):
+        sampler.init(jax.random.key(0), xplore.make("DeepSea-5-v0"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: PLR(score="regret"), "must be one of max_mc"),
+        (lambda: PLR(replay_probability=1.0), "no level would ever be new"),
+        (lambda: PLR(temperature=0.0), "above 0"),
+        (lambda: RobustPLR(buffer_size=0), "at least 1"),
+        (lambda: SFL(num_tried=30), "no multiple of num_tried"),
+        (lambda: LearningProgress(slow_rate=0.5), "below fast_rate"),
+        (lambda: PAIRED(num_choices=1), "at least 2"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(make, said):
+    with pytest.raises(ConfigError, match=said):
+        make()
+    assert int(fresh_ids(jax.random.key(0), 100).max()) < HELD_OUT_BIT
