@@ -102,17 +102,16 @@ def make_train(config: Config) -> Train:
         agent_state, agent_metrics = agent.update(k_agent, state.agent, traj, r_int)
         worlds_state, world_metrics = worlds.update(worlds_state, batch, traj)
         episodes, episode_metrics = ro.episode_metrics(state.episodes, traj, r_int)
+        chosen_freely = {
+            "levels_generated": jnp.float32(config.levels_per_rollout),
+            "scoring_steps": jnp.float32(0),
+        }
         parts = {
             "agent": agent_metrics,
             "bonus": {"reward": jnp.mean(r_int), **bonus_metrics},
             "episode": episode_metrics,
             # A sampler that makes fewer levels than it supplies, or plays some by itself, says so.
-            "worlds": {
-                "levels_generated": config.levels_per_rollout,
-                "scoring_steps": 0,
-                **level_metrics,
-                **world_metrics,
-            },
+            "worlds": {**chosen_freely, **level_metrics, **world_metrics},
         }
         oracle = state.oracle
         if exact is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
@@ -81,7 +82,7 @@ class Curriculum:
         # In turn: searches of different lengths side by side would all take as long as the longest.
         steps = jax.lax.map(lambda i: env.optimal_steps(level_from_id(env, i)), ids)
         solvable = steps >= 0
-        order = jnp.argsort(jnp.where(solvable, steps, jnp.iinfo(jnp.int32).max), stable=True)
+        order = jnp.argsort(jnp.where(solvable, steps, np.iinfo(np.int32).max), stable=True)
         start = jnp.float32(self.start)
         count = jnp.maximum(jnp.sum(solvable), 1).astype(jnp.int32)
         return CurriculumState(ids, order.astype(jnp.int32), count, start, jnp.float32(0))
