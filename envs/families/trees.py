@@ -1,0 +1,167 @@
+"""Spanning trees of a lattice of rooms, and loops added to them: perfect and braided mazes.
+
+A tree of R x C rooms is `Passages`: which rooms are joined to the one right of them, and below.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xplore.envs.families.boards import noise
+
+Algorithm = Literal["kruskal", "backtracker", "binary_tree"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+
+
+class Passages(NamedTuple):
+    """bool `[R, C]` each: joined to the room on the right, and to the one below."""
+
+    right: jax.Array
+    down: jax.Array
+
+
+def spanning_tree(algorithm: Algorithm, bits: jax.Array, shape: tuple[int, int]) -> Passages:
+    """A random spanning tree of the lattice of rooms of `shape` `(R, C)`, from one word of bits.
+
+    * `kruskal`: walls are removed in random order unless both sides are joined already, as in
+      Procgen; many short dead ends.
+    * `backtracker`: a walk to random new neighbours that goes back where there are none; few and
+      long corridors.
+    * `binary_tree`: each room is joined to the one above or the one on the left; a bias a policy
+      can learn.
+    """
+    if algorithm == "kruskal":
+        return _kruskal(bits, shape)
+    if algorithm == "backtracker":
+        return _backtracker(bits, shape)
+    return _binary_tree(bits, shape)
+
+
+def _kruskal(bits: jax.Array, shape: tuple[int, int]) -> Passages:
+    rows, columns = shape
+    num = rows * columns
+    # An edge is the room on its left or upper side, plus `num` if the other one is below.
+    index = np.arange(num, dtype=np.uint32)
+    rightwards = index[index % columns < columns - 1]
+    edges = np.concatenate([rightwards, index[: num - columns] + num]).astype(np.uint32)
+    low = np.uint32((1 << (2 * num - 1).bit_length()) - 1)
+    order = jnp.sort(noise(bits, len(edges)) & ~low | edges) & low
+    rooms = np.arange(num, dtype=np.int32)
+    all_edges = np.arange(2 * num, dtype=np.int32)
+
+    def join(i: jax.Array, loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        label, opened = loop
+        edge = order[i].astype(jnp.int32)
+        below = edge >= num
+        room = edge - jnp.where(below, num, 0)
+        other = room + jnp.where(below, columns, 1)
+        # Comparisons over all rooms run in wide registers, a scatter does not.
+        label_room = label.at[room].get(mode="promise_in_bounds")
+        label_other = label.at[other].get(mode="promise_in_bounds")
+        opened = opened | (all_edges == edge) & (label_room != label_other)
+        return jnp.where(label == label_other, label_room, label), opened
+
+    label = jnp.asarray(rooms.astype(np.uint8 if num <= 256 else np.uint16))
+    opened = jnp.zeros(2 * num, bool)
+    _, opened = jax.lax.fori_loop(0, len(edges), join, (label, opened))
+    return Passages(opened[:num].reshape(shape), opened[num:].reshape(shape))
+
+
+def _backtracker(bits: jax.Array, shape: tuple[int, int]) -> Passages:
+    rows, columns = shape
+    num = rows * columns
+    rooms, all_edges = np.arange(num, dtype=np.int32), np.arange(2 * num, dtype=np.int32)
+    steps = jnp.asarray([1, columns, -1, -columns], jnp.int32)
+    draws = noise(bits, 2 * num)
+
+    class Loop(NamedTuple):
+        here: jax.Array
+        parent: jax.Array  # int [num], itself where not visited; the root's is -1 + 1 = 0
+        visited: jax.Array
+        opened: jax.Array
+
+    def walk(i: jax.Array, loop: Loop) -> Loop:
+        here = loop.here
+        x, y = here % columns, here // columns
+        exists = jnp.stack([x < columns - 1, y < rows - 1, x > 0, y > 0])
+        there = jnp.clip(here + steps, 0, num - 1)
+        new = exists & ~loop.visited.at[there].get(mode="promise_in_bounds")
+        # A random one of the new neighbours: the greatest of four draws, two bytes of noise each.
+        draw = draws[i] >> np.array([0, 8, 16, 24], np.uint32) & 255
+        ranked = jnp.where(new, (draw << 2 | np.arange(4, dtype=np.uint32)) + 4, 0)
+        best = jnp.max(ranked)
+        way = (best & 3).astype(jnp.int32)
+        goes = best > 0
+        sideways, backwards = way & 1 == 0, way >= 2
+        step = jnp.where(sideways, 1, columns) * jnp.where(backwards, -1, 1)
+        target = here + step
+        edge = jnp.minimum(here, target) + jnp.where(sideways, 0, num)
+        entered = goes & (rooms == target)
+        back = loop.parent.at[here].get(mode="promise_in_bounds").astype(jnp.int32)
+        return Loop(
+            here=jnp.where(goes, target, back),
+            parent=jnp.where(entered, here.astype(loop.parent.dtype), loop.parent),
+            visited=loop.visited | entered,
+            opened=loop.opened | goes & (all_edges == edge),
+        )
+
+    root = (noise(bits ^ 1, 1)[0] % num).astype(jnp.int32)
+    parent = jnp.broadcast_to(root, (num,)).astype(jnp.uint8 if num <= 256 else jnp.uint16)
+    begin = Loop(root, parent, rooms == root, jnp.zeros(2 * num, bool))
+    opened = jax.lax.fori_loop(0, 2 * num - 2, walk, begin).opened
+    return Passages(opened[:num].reshape(shape), opened[num:].reshape(shape))
+
+
+def _binary_tree(bits: jax.Array, shape: tuple[int, int]) -> Passages:
+    rows, columns = shape
+    y, x = np.mgrid[:rows, :columns]
+    upwards = (noise(bits, rows * columns).reshape(shape) >> 31) == 1
+    up = (y > 0) & ((x == 0) | upwards)
+    left = (x > 0) & ((y == 0) | ~upwards)
+    return Passages(right=_shifted(left, 0, 1), down=_shifted(up, 1, 0))
+
+
+def _shifted(mask: jax.Array, down: int, right: int) -> jax.Array:
+    """`mask[y + down, x + right]`, False outside."""
+    rows, columns = mask.shape
+    padded = jnp.pad(mask, ((max(-down, 0), max(down, 0)), (max(-right, 0), max(right, 0))))
+    top, left = max(down, 0), max(right, 0)
+    return padded[top : top + rows, left : left + columns]
+
+
+def neighbours(passages: Passages) -> jax.Array:
+    """Whether each room is joined to the one right, below, left, above: bool `[4, R, C]`."""
+    right, down = passages
+    return jnp.stack([right, down, _shifted(right, 0, -1), _shifted(down, -1, 0)])
+
+
+def braided(passages: Passages, bits: jax.Array, share: jax.Array | float) -> Passages:
+    """Each dead end is joined, with probability `share`, to one more neighbour of its own."""
+    rows, columns = passages.right.shape
+    y, x = np.mgrid[:rows, :columns]
+    exists = np.stack([x < columns - 1, y < rows - 1, x > 0, y > 0])
+    joined = neighbours(passages)
+    dead_end = jnp.sum(joined, axis=0, dtype=jnp.int32) == 1
+    draws = noise(bits, 5 * rows * columns).reshape(5, rows, columns)
+    chosen = (draws[4] >> 8).astype(jnp.float32) < jnp.float32(share) * 2.0**24
+    way = np.arange(4, dtype=np.uint32)[:, None, None]
+    ranked = jnp.where(exists & ~joined, draws[:4] & ~np.uint32(3) | way, np.uint32(0))
+    best = jnp.max(ranked, axis=0)
+    opens = (dead_end & chosen & (best > 0))[None] & ((best & 3)[None] == way)
+    return Passages(
+        right=passages.right | opens[0] | _shifted(opens[2], 0, 1),
+        down=passages.down | opens[1] | _shifted(opens[3], 1, 0),
+    )
+
+
+def carved(passages: Passages) -> jax.Array:
+    """The free cells bool `[2R - 1, 2C - 1]`: rooms at even places, passages between them."""
+    right, down = passages
+    rows, columns = right.shape
+    even = jnp.stack([jnp.ones_like(right), right], axis=2).reshape(rows, 2 * columns)
+    odd = jnp.stack([down, jnp.zeros_like(down)], axis=2).reshape(rows, 2 * columns)
+    return jnp.stack([even, odd], axis=1).reshape(2 * rows, 2 * columns)[:-1, :-1]

@@ -1,0 +1,145 @@
+"""Maze: its trees, distances and named levels."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xplore
+from xplore.contracts.errors import ConfigError
+from xplore.envs.families import boards, letters, trees
+from xplore.envs.families.maze import maze, named_maze
+from xplore.envs.families.named_mazes import MAZES
+from xplore.envs.minigrid import cells
+from xplore.parts.levels import levels_from_ids, train_ids
+
+MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
+
+
+def reference_steps(level, width):
+    """Breadth-first search over cells and directions, in plain Python."""
+    grid, start = np.asarray(level.grid), (int(level.position), int(level.direction))
+    distance, queue = {start: 0}, deque([start])
+    while queue:
+        here = cell, direction = queue.popleft()
+        dx, dy = MOVES[direction]
+        ahead = cell + dx + dy * width
+        after = [(cell, (direction + 1) % 4), (cell, (direction - 1) % 4)]
+        if grid[ahead] == cells.GREEN_GOAL:
+            return distance[here] + 1
+        if grid[ahead] == cells.NOTHING:
+            after.append((ahead, direction))
+        for there in after:
+            if there not in distance:
+                distance[there] = distance[here] + 1
+                queue.append(there)
+    return -1
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    env = maze(size=9, num_blocks=35)
+    make = jax.jit(lambda ids: levels_from_ids(env, ids).levels)
+    return env, make(train_ids(0, jnp.arange(64)))
+
+
+def test_optimal_steps_are_those_of_a_plain_search(blocks):
+    env, levels = blocks
+    steps = np.asarray(jax.jit(jax.vmap(env.optimal_steps))(levels))
+    singles = [jax.tree.map(lambda x, i=i: x[i], levels) for i in range(64)]
+    assert steps.tolist() == [reference_steps(level, 11) for level in singles]
+    assert -1 in steps
+    assert int(env.optimal_steps(singles[0])) == steps[0]  # not vmapped
+
+
+def test_optimal_steps_can_be_walked():
+    env, level = maze(), named_maze("SixteenRooms")
+    steps = int(env.optimal_steps(level))
+    assert steps == reference_steps(level, 15)
+    assert env.spec().max_steps == 250
+
+
+@pytest.mark.parametrize("algorithm", trees.ALGORITHMS)
+def test_a_tree_joins_all_rooms_once(algorithm):
+    @jax.jit
+    @jax.vmap
+    def draw(bits):
+        tree = trees.spanning_tree(algorithm, bits, (5, 6))
+        free = boards.to_rows(jnp.pad(trees.carved(tree), 1))
+        everywhere = boards.reached(free, boards.one_cell(jnp.int32(1 + 13), (13, 11)))
+        open_all = trees.carved(trees.braided(tree, bits ^ 77, 1.0))
+        degree = jnp.sum(trees.neighbours(trees.braided(tree, bits ^ 77, 1.0)), axis=0)
+        return jnp.sum(tree.right) + jnp.sum(tree.down), free, everywhere, open_all, degree
+
+    num, free, everywhere, open_all, degree = draw(jnp.arange(32, dtype=jnp.uint32) * 7919)
+    assert np.all(num == 29)
+    np.testing.assert_array_equal(free, everywhere)
+    assert np.all(degree >= 2)
+    assert len(np.unique(np.asarray(free), axis=0)) > 28
+    assert np.all(np.sum(open_all, axis=(1, 2)) >= 30 + 29)
+
+
+def test_pick_is_uniform():
+    mask = jnp.zeros(225, bool).at[jnp.array([3, 50, 51, 200])].set(True)
+    picked = jax.jit(jax.vmap(lambda b: boards.pick(mask, b)))(
+        jax.random.bits(jax.random.key(0), (4000,), jnp.uint32)
+    )
+    where, counts = np.unique(picked, return_counts=True)
+    assert where.tolist() == [3, 50, 51, 200]
+    assert np.all(np.abs(counts - 1000) < 120)
+    assert int(boards.pick(jnp.zeros(9, bool), jnp.uint32(1))) == 0
+
+
+def test_the_goal_is_far_where_asked():
+    def mean_steps(far):
+        env = maze(size=9, layout="kruskal", far=far)
+        ids = train_ids(0, jnp.arange(256))
+        run = jax.jit(lambda i: jax.vmap(env.optimal_steps)(levels_from_ids(env, i).levels))
+        return float(np.mean(run(ids)))
+
+    assert mean_steps(1.0) > 1.5 * mean_steps(0.0)
+
+
+@pytest.mark.parametrize("name", MAZES)
+def test_named_mazes_have_a_way(name):
+    level = named_maze(name)
+    side = round(level.grid.size**0.5)
+    assert reference_steps(level, side) > 0
+    env = maze(size=side - 2)
+    assert letters.from_text(env.level_to_text(level), (side, side)).grid.tolist() == list(
+        np.asarray(level.grid)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": 12, "layout": "kruskal"}, "size is 12"),
+        ({"size": 40}, "size is 40"),
+        ({"layout": "krusal"}, "did you mean 'kruskal'"),
+        ({"braid": 1.5}, "braid is 1.5"),
+        ({"num_blocks": -1}, "num_blocks is -1"),
+    ],
+)
+def test_wrong_options_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        xplore.make("Maze-Blocks-13x13-v0", **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("###", "this family has 7 lines of 7"),
+        ("#######\n" * 7, "0 agents"),
+        (("#?>..G#\n") + "#######\n" * 6, r"\['\?'\]"),
+    ],
+)
+def test_what_is_no_level_is_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        maze(size=5, num_blocks=5).level_from_text(text)
+    with pytest.raises(ConfigError, match="did you mean 'Labyrinth'"):
+        named_maze("Labyrint")
