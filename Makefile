@@ -12,11 +12,12 @@ RESULTS ?= runs
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-# Tests of one file run in one process, since they share compiled programs.
+# Two processes, each with half of the files until one has nothing to do: what is compiled is shared
+# within a process.
 JOBS ?= 2
 # Of most tests compiling is the most part: quickly, where they do not run for long.
 QUICK_COMPILE := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
-PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 help:
 	@echo "make bench        install into .venv and run the suite 'quick' (SUITE=... for another, RESULTS=results to publish)"
