@@ -91,7 +91,11 @@ def task(env: str, budget_steps: int, **options: Any) -> Task:
 GRID: Final = Suite(
     name="generalise-grid",
     description="what exploration does for levels never seen, by the number of training levels",
-    tasks=(task("MiniGrid-MultiRoom-N2-S4-v0", 81_920, num_rooms=3),),
+    tasks=(
+        task("MiniGrid-MultiRoom-N2-S4-v0", 81_920, num_rooms=3),
+        # The longest way is 48 cells and 26 turns.
+        task("Maze-Perfect-13x13-v0", 81_920, size=9, far=0.5, max_steps=100),
+    ),
     methods=tuple(method(name, w) for name in METHODS for w in LEVELS),
     seeds=10,
     eval_levels=0,

@@ -224,16 +224,14 @@ def test_max_mc_is_the_best_return_less_the_values():
     np.testing.assert_allclose(tally.episodes, [2.0, 2.0])
 
 
-def supplied(sampler, state, agent=None, num=64, rounds=1, seed=0):
-    """After so many calls, those that are shown an agent: the state and the last batch."""
-    agent = Guess() if agent is None else agent
+def supplied(sampler, state, rounds=1):
+    """After so many calls that are shown an agent: the state and the last batch, of 64."""
 
     def one(state, key):
-        return sampler.sample_for(key, state, ENV, num, agent, ())
+        return sampler.sample_for(key, state, ENV, 64, Guess(), ())
 
-    state, batches = jax.jit(lambda s, k: jax.lax.scan(one, s, k))(
-        state, jax.random.split(jax.random.key(seed), rounds)
-    )
+    keys = jax.random.split(jax.random.key(0), rounds)
+    state, batches = jax.jit(lambda s, k: jax.lax.scan(one, s, k))(state, keys)
     return state, jax.tree.map(lambda x: x[-1], batches)
 
 
@@ -252,8 +250,7 @@ def test_sfl_finds_the_levels_that_are_solved_half_of_the_time():
 
 def test_robust_replay_is_of_levels_that_were_tried():
     sampler = RobustPLR(num_new=16, buffer_size=32, scoring_steps=4, temperature=0.5)
-    empty = sampler.init(jax.random.key(0), ENV)
-    state, batch = supplied(sampler, empty, rounds=4)
+    state, batch = supplied(sampler, sampler.init(jax.random.key(0), ENV), rounds=4)
     assert set(np.asarray(batch.level_id)) <= set(np.asarray(state.level_id))
     assert int(content_ids(batch.levels).max()) < HELD_OUT_BIT
     place = np.asarray(FIND(state, batch.level_id))
