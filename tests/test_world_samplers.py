@@ -292,8 +292,7 @@ def test_plr_replays_a_share_and_scores_what_was_entered():
     seen = set(np.asarray(batch.level_id).tolist())
     assert set(np.asarray(state.buffer.level_id)[np.asarray(state.buffer.is_scored)]) == seen
     _, batch = sample(jax.random.key(2), state)
-    again = sum(int(i) in seen for i in np.asarray(batch.level_id))
-    assert 12 <= again < 16
+    assert 12 <= sum(int(i) in seen for i in np.asarray(batch.level_id)) < 16
 
 
 def config(worlds):
