@@ -17,7 +17,7 @@ from xplore.agents.networks import (
 )
 from xplore.contracts.component import component, replace
 from xplore.contracts.registry import register_agent
-from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
+from xplore.contracts.types import Key, Metrics, Policy, PyTree, RunSpec, Trajectory
 from xplore.parts import policy_gradient as pg
 from xplore.parts.fitting import flatten_rollout
 from xplore.parts.minibatch import mean_gradient, shuffled_index
@@ -138,6 +138,9 @@ class PPO:
 
     def greedy(self) -> PPO:
         return replace(self, deterministic=True)
+
+    def policy(self, state: pg.LearnerState) -> Policy:
+        return pg.policy_of(state)
 
     @staticmethod
     def _successor_values(state: pg.LearnerState, traj: Trajectory, value: jax.Array) -> jax.Array:

@@ -29,6 +29,7 @@ from xplore.loop.config import Config
 from xplore.loop.evaluate import Evaluation, evaluate
 from xplore.loop.session import ProgressCallback
 from xplore.loop.train import Result, SeedMode, train
+from xplore.loop.update import reads_of
 from xplore.measure import generalisation
 from xplore.parts.levels import held_out_ids, train_ids
 from xplore.record.files import writable_folder
@@ -205,7 +206,7 @@ def _sidecar(job: Job, result: Result, seed_mode: SeedMode) -> dict[str, Any]:
         "eval_levels": job.eval_levels,
         "eval_episodes": job.eval_episodes,
         "eval_greedy": job.eval_greedy,
-        "privileged": list(job.config.bonus.reads()),
+        "privileged": list(reads_of(job.config)),
         "env_steps": job.config.budget_steps,
         "compile_seconds": result.compile_seconds,
         "run_seconds": result.run_seconds,

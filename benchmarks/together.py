@@ -27,7 +27,7 @@ from xplore.contracts.component import to_json
 from xplore.contracts.errors import ConfigError, ResultsError
 from xplore.loop.config import Config
 from xplore.loop.programs import flops_per_update, seed_keys
-from xplore.loop.update import TrainState, make_train
+from xplore.loop.update import TrainState, make_train, reads_of
 from xplore.record.files import new_file, writable_folder
 from xplore.record.provenance import environment, jsonable
 from xplore.record.rows import COLUMNS, long_rows
@@ -227,8 +227,8 @@ def _run(
                 "worlds": to_json(job.config.worlds),
                 "budget_steps": job.config.budget_steps,
                 "seeds": seeds,
-                "privileged": job.config.bonus.reads(),
                 "flops_per_update": flops[plugs],
+                "privileged": reads_of(job.config),
                 "jobs_together": len(jobs),
                 "compile_seconds_together": compile_seconds,
                 "run_seconds_together": seconds - compile_seconds,

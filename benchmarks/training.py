@@ -97,7 +97,7 @@ def _collect(
     config: Config, state: TrainState, actions: PyTree | None = None
 ) -> tuple[LevelBatch, Trajectory]:
     key_levels, key_start, key_rollout = jax.random.split(state.key, 3)
-    reads = checked_reads(config.bonus, config.env.spec())
+    reads = checked_reads(config.bonus, config.env.spec(), config.worlds)
     num_levels = config.levels_per_rollout
     _, batch = config.worlds.sample(key_levels, state.worlds, config.env, num_levels)
     starts = ro.start(config.env, reads, key_start, batch)

@@ -57,7 +57,7 @@ def solve(env: MiniGrid, level: Level, plan: Plan | None = None) -> Solution:
     Raises:
         ConfigError: no plan is known for the task, or it draws at random what happens.
     """
-    _refuse_chance(env.task)
+    refuse_chance(env.task)
     plan = plan_for(env.task) if plan is None else plan
     found = search(env.task, level, plan)
     return _solution(env, jnp.where(found.steps < NEVER, found.steps, -1), found.stood)
@@ -69,7 +69,8 @@ def _solution(env: MiniGrid, steps: jax.Array, reachable: jax.Array) -> Solution
     return Solution(steps, solvable, jnp.where(solvable, best, jnp.float32(0)), reachable)
 
 
-def _refuse_chance(task: Task) -> None:
+def refuse_chance(task: Task) -> None:
+    """Raises a ConfigError where a task draws at random what happens."""
     if task.stochastic:
         raise ConfigError(
             f"{task.name} draws at random what happens: no level of it has a solution"
@@ -153,25 +154,20 @@ def solve_exactly(
     Raises:
         ConfigError: the task is random, or `max_states` are not enough.
     """
-    _refuse_chance(env.task)
-    frontier = _rows(
-        np.asarray(level.grid)[None],
-        np.asarray(level.position)[None],
-        np.asarray(level.direction)[None],
-        np.full(1, cells.NOTHING),
-    )
+    refuse_chance(env.task)
+    frontier = rows_of_level(level)
     seen = {frontier[0].tobytes()}
     reachable = np.zeros(level.grid.shape, bool)
     reachable[int(level.position)] = True
     steps, depth = -1, 0
     while len(frontier) and (whole or steps < 0):
         depth += 1
-        successors, success, ended = _expand(env, level, frontier)
-        reachable[_positions(successors)] = True
-        if steps < 0 and success.any():
+        found = expand(env, level, frontier)
+        reachable[_positions(found.rows)] = True
+        if steps < 0 and found.success.any():
             steps = depth
         # All actions lead to few states: they are made unique in bulk, then looked up.
-        successors = np.unique(successors[~ended], axis=0)
+        successors = np.unique(found.rows[~found.ended], axis=0)
         is_new = np.array([row.tobytes() not in seen for row in successors], bool)
         frontier = successors[is_new]
         seen.update(row.tobytes() for row in frontier)
@@ -194,19 +190,47 @@ def _positions(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     return rows[:, -4].astype(np.int32) << 8 | rows[:, -3]
 
 
-def _expand(
-    env: MiniGrid, level: Level, rows: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """What every action makes of each state: rows, whether it succeeds, whether it ends."""
+def rows_of_level(level: Level) -> npt.NDArray[np.uint8]:
+    """The state that a level starts in, as a row of bytes `[1, cells + 4]`."""
+    return _rows(
+        np.asarray(level.grid)[None],
+        np.asarray(level.position)[None],
+        np.asarray(level.direction)[None],
+        np.full(1, cells.NOTHING),
+    )
+
+
+class Expanded(NamedTuple):
+    """What every action makes of each of n states: leaves `[n * A]`.
+
+    Attributes:
+        rows: the states that follow, as bytes `[n * A, cells + 4]`.
+        success, ended: bool.
+        parent: which of the states it was.
+        action: what was done.
+    """
+
+    rows: npt.NDArray[np.uint8]
+    success: npt.NDArray[np.bool_]
+    ended: npt.NDArray[np.bool_]
+    parent: npt.NDArray[np.int64]
+    action: npt.NDArray[np.int64]
+
+
+def expand(env: MiniGrid, level: Level, rows: npt.NDArray[np.uint8]) -> Expanded:
+    """Tries all actions in states of a level: rows of bytes `[n, cells + 4]`."""
     found = []
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
-        # A power of two at least 64: few shapes to compile for.
-        padded = np.pad(part, ((0, max(64, 1 << (len(part) - 1).bit_length()) - len(part)), (0, 0)))
+        # 64, 512 or 4,096: few shapes to compile for.
+        length = next(n for n in (64, 512, _CHUNK) if n >= len(part))
+        padded = np.pad(part, ((0, length - len(part)), (0, 0)))
         made = jax.device_get(_successors(env.task, level.extra, padded))
-        found.append([leaf[:, : len(part)].reshape(-1, *leaf.shape[2:]) for leaf in made])
+        made = [leaf[:, : len(part)].reshape(-1, *leaf.shape[2:]) for leaf in made]
+        action, parent = np.divmod(np.arange(len(made[0])), len(part))
+        found.append([*made, start + parent, action])
     columns = [np.concatenate(leaves) for leaves in zip(*found, strict=True)]
-    return _rows(*columns[:4]), columns[4], columns[5]
+    return Expanded(_rows(*columns[:4]), *columns[4:])
 
 
 @functools.partial(jax.jit, static_argnums=0)

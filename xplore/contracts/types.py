@@ -7,6 +7,7 @@ these methods, and `xplore.testing` holds it to what they promise.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -294,6 +295,29 @@ class SeesReward(Agent, Protocol):
         ...
 
 
+class Policy(NamedTuple):
+    """The part of an agent's state that says what it does, to be fitted from outside.
+
+    Attributes:
+        params: what can be fitted.
+        logits: of `(params, obs [B, ...])`: unnormalised log-probabilities `[B, A]`.
+        put: of `params`: the agent's state with these in place of its own.
+    """
+
+    params: PyTree
+    logits: Callable[[PyTree, PyTree], jax.Array]
+    put: Callable[[PyTree], PyTree]
+
+
+@runtime_checkable
+class HasPolicy(Agent, Protocol):
+    """An agent that can be taught by examples of what to do: its actions are drawn from logits."""
+
+    def policy(self, state: PyTree) -> Policy:
+        """What of `state` acts."""
+        ...
+
+
 @runtime_checkable
 class WorldSampler(Protocol):
     """Which levels are entered."""
@@ -330,4 +354,13 @@ class SeesAgent(WorldSampler, Protocol):
         agent_state: PyTree,
     ) -> tuple[PyTree, LevelBatch]:
         """As `sample`, after what `parts.play` played; the agent learns nothing from that."""
+        ...
+
+
+@runtime_checkable
+class ReadsPrivileged(WorldSampler, Protocol):
+    """A world sampler that learns from more than agents see of a rollout."""
+
+    def reads(self) -> tuple[str, ...]:
+        """Names in `EnvSpec.privileged` that its `update` reads."""
         ...

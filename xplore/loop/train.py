@@ -13,6 +13,7 @@ import numpy as np
 
 from xplore.contracts.component import replace
 from xplore.contracts.errors import ConfigError
+from xplore.contracts.types import PyTree
 from xplore.loop.config import Config
 from xplore.loop.programs import (
     MAX_CHUNK,
@@ -62,6 +63,7 @@ def train(
     checkpoint_dir: str | Path | None = None,
     checkpoint_every_s: float = 60.0,
     on_progress: ProgressCallback | None = None,
+    agent_state: PyTree = None,
 ) -> Result:
     """Trains every seed for exactly `config.budget_steps` env steps.
 
@@ -73,6 +75,8 @@ def train(
         checkpoint_dir: where to save, and from where to go on if something is there.
         checkpoint_every_s: seconds between checkpoints; the last update is always saved.
         on_progress: called after every chunk of updates.
+        agent_state: what the agents of the seeds start from, leaves `[S, ...]`, such as states that
+            were fitted to a dataset; by default they know nothing. A checkpoint goes before it.
 
     Raises:
         ConfigError: the plugs or numbers do not fit each other, or would not fit in memory.
@@ -84,8 +88,10 @@ def train(
     if seed_mode not in ("vmap", "sequential"):
         raise ConfigError(f"seed_mode is {seed_mode!r}: use 'vmap' or 'sequential'")
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+    if agent_state is not None:
+        _check_agent_state(agent_state, state_shapes(config, len(chosen)).agent)
     if seed_mode == "vmap":
-        return _train_group(config, chosen, folder, checkpoint_every_s, on_progress)
+        return _train_group(config, chosen, folder, checkpoint_every_s, on_progress, agent_state)
     results = []
     for i, seed in enumerate(chosen):
         results.append(
@@ -95,9 +101,25 @@ def train(
                 None if folder is None else folder / f"seed-{seed}",
                 checkpoint_every_s,
                 _averaged(on_progress, i, len(chosen)),
+                jax.tree.map(lambda x, i=i: x[i : i + 1], agent_state),
             )
         )
     return _join(results)
+
+
+def _check_agent_state(given: PyTree, wanted: PyTree) -> None:
+    """Raises a ConfigError unless these are states of the run's agent, one for each seed."""
+    if jax.tree.structure(given) != jax.tree.structure(wanted):
+        raise ConfigError(
+            "agent_state is of another agent, or of one with other options or spaces than the"
+            " config's: make it with config.agent.init and config.run_spec()"
+        )
+    for x, y in zip(jax.tree.leaves(given), jax.tree.leaves(wanted), strict=True):
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
+            raise ConfigError(
+                f"agent_state has a leaf {x.dtype}{list(x.shape)} in place of"
+                f" {y.dtype}{list(y.shape)}: leaves are [S, ...] over seeds, of the config's sizes"
+            )
 
 
 def _train_group(
@@ -106,6 +128,7 @@ def _train_group(
     folder: Path | None,
     every_s: float,
     on_progress: ProgressCallback | None,
+    agent_state: PyTree,
 ) -> Result:
     check_memory(config, len(seeds))
     session = Session(config, seeds, metric_names(config), folder, every_s)
@@ -119,6 +142,9 @@ def _train_group(
             compile_seconds += programs.compile_seconds
             if state is None:
                 state = programs.init(seed_keys(seeds))
+                if agent_state is not None:
+                    # A copy: the loop takes over the buffers of its state.
+                    state = state._replace(agent=jax.tree.map(jnp.array, agent_state))
             length = 1
             while session.update < until:
                 length = max(1, min(length, until - session.update, MAX_CHUNK))

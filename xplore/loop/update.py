@@ -9,10 +9,20 @@ import jax
 import jax.numpy as jnp
 
 from xplore.contracts.errors import ConfigError
-from xplore.contracts.types import Bonus, EnvSpec, Key, Metrics, PyTree, SeesAgent
+from xplore.contracts.types import (
+    Bonus,
+    EnvSpec,
+    Key,
+    Metrics,
+    PyTree,
+    ReadsPrivileged,
+    SeesAgent,
+    WorldSampler,
+)
 from xplore.loop import rollout as ro
 from xplore.loop.config import Config
 from xplore.measure import metrics as exactly
+from xplore.parts.restoring import SNAPSHOT
 
 
 class TrainState(NamedTuple):
@@ -35,21 +45,44 @@ class Train(NamedTuple):
     update: Callable[[TrainState], tuple[TrainState, Metrics]]
 
 
-def checked_reads(bonus: Bonus, spec: EnvSpec) -> tuple[str, ...]:
-    """The privileged names a bonus reads.
+def reads_of(config: Config) -> tuple[str, ...]:
+    """The privileged names that the plugs of a run read, each once."""
+    worlds = config.worlds
+    read = worlds.reads() if isinstance(worlds, ReadsPrivileged) else ()
+    return tuple(dict.fromkeys((*config.bonus.reads(), *read)))
+
+
+def checked_reads(
+    bonus: Bonus, spec: EnvSpec, worlds: WorldSampler | None = None
+) -> tuple[str, ...]:
+    """The privileged names a bonus reads, and a world sampler.
 
     Raises:
         ConfigError: the environment does not tell one of them.
     """
     reads = tuple(bonus.reads())
-    for name in reads:
-        if name not in spec.privileged:
-            told = ", ".join(spec.privileged.names) or "nothing"
-            raise ConfigError(
-                f"the bonus reads {name!r}, which {spec.name} does not tell (it tells {told}):"
-                " choose another key for the bonus"
-            )
+    _require_told("bonus", reads, spec)
+    if isinstance(worlds, ReadsPrivileged):
+        _require_told("world sampler", worlds.reads(), spec)
+        reads = tuple(dict.fromkeys((*reads, *worlds.reads())))
     return reads
+
+
+def _require_told(plug: str, reads: tuple[str, ...], spec: EnvSpec) -> None:
+    for name in reads:
+        if name in spec.privileged:
+            continue
+        told = ", ".join(spec.privileged.names) or "nothing"
+        hint = "choose another key for the bonus"
+        if plug != "bonus":
+            hint = (
+                f"wrap it, as restorable/{spec.name}"
+                if name == SNAPSHOT
+                else "choose another environment"
+            )
+        raise ConfigError(
+            f"the {plug} reads {name!r}, which {spec.name} does not tell (it tells {told}): {hint}"
+        )
 
 
 def make_train(config: Config) -> Train:
@@ -64,7 +97,7 @@ def make_train(config: Config) -> Train:
     """
     env, agent, bonus, worlds = config.env, config.agent, config.bonus, config.worlds
     spec = config.run_spec()
-    reads = checked_reads(bonus, spec.env)
+    reads = checked_reads(bonus, spec.env, worlds)
     exact = exactly.exact_of(env)
     if exact is not None and "index" not in reads:
         reads = (*reads, "index")

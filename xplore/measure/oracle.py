@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, final
 
 import jax
@@ -24,7 +24,14 @@ import numpy.typing as npt
 
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete
-from xplore.contracts.types import Environment, FiniteEnvironment, Outcomes, PyTree, Starts
+from xplore.contracts.types import (
+    Environment,
+    FiniteEnvironment,
+    Key,
+    Outcomes,
+    PyTree,
+    Starts,
+)
 
 MAX_STATES = 1 << 16
 _CHUNK_STATES = 128  # expanded by one call, so that one compilation serves any number of states
@@ -263,6 +270,23 @@ def optimal_policy(model: Model, tolerance: float = 1e-6) -> jax.Array:
     solution = solve(model)
     best = solution.q >= solution.value[:-1, :, None] - tolerance
     return best / jnp.sum(best, axis=-1, keepdims=True)
+
+
+def expert(env: Environment) -> Callable[[Key, PyTree, PyTree, jax.Array], jax.Array]:
+    """An optimal policy of a finite task: `(key, state, obs, num_steps) -> action`, of its states.
+
+    It takes one of the optimal actions at random, given how many steps of the episode are done.
+
+    Raises:
+        ConfigError: as `enumerate_task` and `solve`.
+    """
+    policy = optimal_policy(enumerate_task(env))
+
+    def act(key: Key, state: PyTree, obs: PyTree, num_steps: jax.Array) -> jax.Array:
+        chances = policy[num_steps, env.privileged(state)["index"]]
+        return jax.random.categorical(key, jnp.log(chances)).astype(jnp.int32)
+
+    return act
 
 
 def gain(model: Model, policy: jax.Array) -> float:

@@ -13,7 +13,7 @@ import optax
 
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete
-from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
+from xplore.contracts.types import Key, Metrics, Policy, PyTree, RunSpec, Trajectory
 from xplore.parts.fitting import clipped
 from xplore.parts.minibatch import check_minibatches
 from xplore.parts.returns import gae
@@ -113,6 +113,16 @@ def choose(key: Key, logits: jax.Array, *, deterministic: bool) -> tuple[jax.Arr
     policy: Any = distrax.Categorical(logits=logits)
     action = policy.mode() if deterministic else policy.sample(seed=key)
     return action.astype(jnp.int32), policy.log_prob(action)
+
+
+def policy_of(state: LearnerState) -> Policy:
+    """The policy of a learner whose network gives `(logits, values)` of observations."""
+
+    def logits(params: PyTree, obs: PyTree) -> jax.Array:
+        found: jax.Array = state.network.apply(params, obs)[0]
+        return found
+
+    return Policy(state.params, logits, lambda params: dataclasses.replace(state, params=params))
 
 
 def advantages(
