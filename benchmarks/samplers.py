@@ -69,8 +69,8 @@ GRID: Final = Suite(
     name="samplers",
     description="world samplers at equal env steps and equal FLOPs",
     tasks=(
-        _task("Maze-Perfect-13x13-v0", 163_840, "Maze-Perfect-9x9", size=9, max_steps=100),
-        _task("CtxDeepSea-6-16-v0", 81_920, "CtxDeepSea-6 (control)"),
+        _task("Maze-Perfect-13x13-v0", 122_880, "Maze-Perfect-7x7", size=7, max_steps=60),
+        _task("CtxDeepSea-6-16-v0", 61_440, "CtxDeepSea-6 (control)"),
     ),
     methods=tuple(
         Method(name, worlds=name, worlds_options=options) for name, options in SAMPLERS.items()
