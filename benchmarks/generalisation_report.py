@@ -26,7 +26,7 @@ PAIRS: Final = (
     ("ppo+noveld", "ppo"),
     ("ede", "ede without its bonus"),
 )
-_COLOURS: Final = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7")
+_COLOURS: Final = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 
 
 class Cell(NamedTuple):
@@ -203,26 +203,47 @@ def draw_levels(suite: Suite, cells: Cells) -> Figure:
     figure = Figure(figsize=(4.4 * len(tasks), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    looks = _looks(suite)
     for panel, task in zip(panels, tasks, strict=True):
         names = list(dict.fromkeys(key[1] for key in cells if key[0] == task.label))
-        for colour, name in zip(_COLOURS, names, strict=False):
+        ticks: dict[float, str] = {}
+        for name in names:
+            colour = looks[name]
             mine = {w: c for (t, n, w), c in cells.items() if (t, n) == (task.label, name)}
             levels = sorted(mine)
+            if len(levels) == 1:  # what does not learn is the same for any W
+                value = mine[levels[0]].last["eval/success"].mean()
+                panel.axhline(value, color=colour, linestyle=":", label=name)
+                continue
             places = np.log10(levels)
             _band(panel, places, [mine[w].last["eval/success"] for w in levels], colour, name)
             train = [mine[w].last["eval_train/success"].mean() for w in levels]
             panel.plot(places, train, color=colour, linestyle=(0, (4, 2)), linewidth=1.0)
-            panel.set_xticks(places, [f"{w:,}" for w in levels])
+            ticks |= dict(zip(places, (f"{w:,}" for w in levels), strict=True))
+        panel.set_xticks(list(ticks), list(ticks.values()))
         panel.set(xlabel="training levels W", ylabel="success", ylim=(-0.03, 1.03))
         panel.set_title(task.label, fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    title = "line: held-out levels, dashes: training levels"
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5,
-        title=title, title_fontsize=8.5,
-    )  # fmt: skip
+    _legend(figure, "line: held-out levels, dashes: training levels")
     return figure
+
+
+def _looks(suite: Suite) -> dict[str, str]:
+    """The colour of each method, whatever others there are rows of."""
+    names = dict.fromkeys(split(method.label)[0] for method in suite.methods)
+    return dict(zip(names, _COLOURS, strict=False))
+
+
+def _legend(figure: Figure, title: str | None = None) -> None:
+    """Names every method of any panel once."""
+    found: dict[str, Any] = {}
+    for panel in figure.axes:
+        handles, labels = panel.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=3, frameon=False,
+        fontsize=8.5, title=title, title_fontsize=8.5,
+    )  # fmt: skip
 
 
 def _band(panel: Any, places: Any, values: Sequence[Array], colour: str, name: str) -> None:
@@ -243,20 +264,20 @@ def draw_profiles(suite: Suite, cells: Cells) -> Figure:
     figure = Figure(figsize=(4.4 * max(len(tasks), 1), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, max(len(tasks), 1), squeeze=False)[0]
+    looks = _looks(suite)
     for panel, task in zip(panels, tasks, strict=False):
         names = [k[1] for k in cells if (k[0], k[2]) == (task.label, SHOWN)]
-        for colour, name in zip(_COLOURS, names, strict=False):
+        for name in names:
             last = cells[task.label, name, SHOWN].last
             shares = [last[f"profile/{p:g}"].mean() for p in PROFILE]
-            panel.step(PROFILE, shares, where="pre", color=colour, label=name)
+            panel.step(PROFILE, shares, where="pre", color=looks[name], label=name)
         panel.set(
             xlabel="share of tries", ylabel="levels solved in at least that share",
             ylim=(-0.03, 1.03),
         )  # fmt: skip
         panel.set_title(f"{task.label}, W = {SHOWN}", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+    _legend(figure)
     return figure
 
 
