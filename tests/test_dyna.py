@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,8 @@ def random_steps(layered: bool) -> Trajectory:
     if layered:
         terminated |= time == H - 1
         obs, after = obs + time * L, after + np.minimum(time + 1, H - 1) * L
-    fields = dict.fromkeys(Trajectory._fields) | {
+    fields: dict[str, Any] = dict.fromkeys(Trajectory._fields)
+    fields |= {
         "obs": obs.astype(np.int32),
         "action": rng.integers(0, A, (T, N)).astype(np.int32),
         "reward": rng.normal(size=(T, N)).astype(np.float32),

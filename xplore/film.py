@@ -17,7 +17,7 @@ from xplore.contracts.types import Agent, Environment, Key, PyTree
 from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.render import picture
 from xplore.parts.levels import level_from_id
-from xplore.parts.play import select, tell_reward
+from xplore.parts.play import choose, select, tell_reward
 from xplore.record.files import new_file, unwritable, writable_folder
 
 TILE_SIZES = (3, 64)
@@ -101,8 +101,9 @@ def record(
     def one_step(loop: _Loop, key: Key) -> tuple[_Loop, PyTree]:
         key_act, key_env = jax.random.split(key)
         now = loop.episode
-        observed = jax.tree.map(lambda x: x[None], (loop.obs, now.length == 0))
-        carry, actions, _ = agent.act(key_act, agent_state, loop.carry, *observed)
+        one: PyTree = jax.tree.map(lambda x: x[None], (loop.obs, now.length == 0, now.states))
+        obs, first, states = one
+        carry, actions, _ = choose(agent, key_act, agent_state, loop.carry, obs, first, env, states)
         state, ts = env.step(key_env, now.states, jax.tree.map(lambda x: x[0], actions))
         carry = tell_reward(agent, carry, ts.reward[None])
         going_on = Episode(

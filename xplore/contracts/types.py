@@ -319,6 +319,32 @@ class HasPolicy(Agent, Protocol):
 
 
 @runtime_checkable
+class Simulates(Agent, Protocol):
+    """An agent that looks ahead with the environment itself: privileged, as none can in the world.
+
+    The loop and the evaluation give it the environment; where there is none to be given, its `act`
+    is what it does without.
+    """
+
+    def act_in(
+        self,
+        key: Key,
+        state: PyTree,
+        carry: PyTree,
+        obs: PyTree,
+        first: jax.Array,
+        env: Environment,
+        env_state: PyTree,
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """As `act`, of the env states `[N, ...]` that are behind `obs`; extras of the same shape.
+
+        What it steps is a copy: the run goes on from `env_state`, and such steps are not counted as
+        real. Its metrics should say how many they were, as "model_steps".
+        """
+        ...
+
+
+@runtime_checkable
 class WorldSampler(Protocol):
     """Which levels are entered."""
 

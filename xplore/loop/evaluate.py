@@ -14,7 +14,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Agent, Environment, Key, PyTree
 from xplore.loop.train import Result
 from xplore.parts.levels import levels_from_ids
-from xplore.parts.play import select, tell_reward
+from xplore.parts.play import choose, select, tell_reward
 
 
 class Evaluation(NamedTuple):
@@ -73,7 +73,8 @@ def evaluate(
     def one_step(loop: _Episodes) -> _Episodes:
         step, key, carry, state, obs, alive, outcome = loop
         key, key_act, key_env = jax.random.split(key, 3)
-        carry, action, _ = agent.act(key_act, agent_state, carry, obs, jnp.full(num, step == 0))
+        first = jnp.full(num, step == 0)
+        carry, action, _ = choose(agent, key_act, agent_state, carry, obs, first, env, state)
         new_state, ts = jax.vmap(env.step)(jax.random.split(key_env, num), state, action)
         carry = tell_reward(agent, carry, ts.reward)
         outcome = Evaluation(

@@ -21,7 +21,7 @@ from xplore.contracts.types import (
     PyTree,
     Trajectory,
 )
-from xplore.parts.play import select, tell_reward
+from xplore.parts.play import choose, select, tell_reward
 from xplore.parts.ranks import running_count
 
 
@@ -116,7 +116,9 @@ def rollout(
     def one_step(loop: _Loop, keys: tuple[Key, Key | None]) -> tuple[_Loop, Trajectory]:
         lanes = _enter(loop, starts)
         key_act, key_step = keys
-        carry, action, extras = agent.act(key_act, agent_state, loop.carry, lanes.obs, lanes.first)
+        carry, action, extras = choose(
+            agent, key_act, agent_state, loop.carry, lanes.obs, lanes.first, env, lanes.state
+        )
         if key_step is None:
             state, ts = jax.vmap(env.step, (None, 0, 0))(key_env, lanes.state, action)
         else:

@@ -12,8 +12,25 @@ from xplore.contracts.types import (
     LevelBatch,
     PyTree,
     SeesReward,
+    Simulates,
     Trajectory,
 )
+
+
+def choose(
+    agent: Agent,
+    key: Key,
+    agent_state: PyTree,
+    carry: PyTree,
+    obs: PyTree,
+    first: jax.Array,
+    env: Environment,
+    env_state: PyTree,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """What `Agent.act` returns, of an agent that is given the environment if it simulates."""
+    if isinstance(agent, Simulates):
+        return agent.act_in(key, agent_state, carry, obs, first, env, env_state)
+    return agent.act(key, agent_state, carry, obs, first)
 
 
 def tell_reward(agent: Agent, carry: PyTree, reward: jax.Array) -> PyTree:
@@ -63,7 +80,7 @@ def play(
     ) -> tuple[tuple[PyTree, PyTree, PyTree, jax.Array], Trajectory]:
         memory, state, obs, first = loop
         key_act, key_step = keys
-        memory, action, extras = agent.act(key_act, agent_state, memory, obs, first)
+        memory, action, extras = choose(agent, key_act, agent_state, memory, obs, first, env, state)
         if key_step is None:
             state, ts = jax.vmap(env.step, (None, 0, 0))(key_env, state, action)
         else:

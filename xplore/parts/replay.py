@@ -104,10 +104,14 @@ class Replay(NamedTuple):
         """Nothing stored yet; `extra` is an example of one transition's."""
         obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape_dtype(env.observation))
         zero = jnp.float32(0)
-        return self._buffer.init(Transition(obs, jnp.int32(0), zero, zero, obs, extra))
+        return self.init_items(Transition(obs, jnp.int32(0), zero, zero, obs, extra))
 
-    def add(self, state: PyTree, rows: Transition) -> PyTree:
-        """Stores transitions, leaves `[M, ...]`, M at most `size`."""
+    def init_items(self, example: PyTree) -> PyTree:
+        """Nothing stored yet of what looks like `example`, which need be no transition."""
+        return self._buffer.init(example)
+
+    def add(self, state: PyTree, rows: PyTree) -> PyTree:
+        """Stores transitions (or what the replay is of), leaves `[M, ...]`, M at most `size`."""
         return self._buffer.add(state, rows)
 
     def sample(self, state: PyTree, key: Key) -> Transition:

@@ -23,6 +23,7 @@ from xplore.contracts.types import (
     RunSpec,
     SeesAgent,
     SeesReward,
+    Simulates,
     Trajectory,
     WorldSampler,
 )
@@ -148,7 +149,7 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps:
     other's actions; `update` keeps the structure of the state and stays finite; equal inputs give
     equal outputs, also after a checkpoint; seeds can be vmapped, and coefficients traced; compiled
     agrees with plain Python; `greedy()` works on the same state and ignores its key, unless it is
-    the agent itself.
+    the agent itself. One that simulates acts in `env`, and its `act` returns what `act_in` does.
 
     Raises:
         AssertionError: names what is violated.
@@ -164,24 +165,31 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps:
         for traj in p.trajectories(env, num_envs, num_steps)
     )
     carry = jax.tree.map(jnp.asarray, agent.initial_carry(num_envs))
+    if isinstance(agent, Simulates):
+        states = p.env_states(env, num_envs, num_steps)
+        traj, other = traj._replace(extras=states[0]), other._replace(extras=states[1])
 
     def cycle(agent: Agent, key: Key, state: PyTree, traj: Trajectory) -> PyTree:
         def act(carry: PyTree, x: tuple[PyTree, ...]) -> tuple[PyTree, PyTree]:
             obs, first, reward = x
-            carry, action, extras = agent.act(key, state, carry, obs, first)
+            carry, action, extras = _act(agent, env)(key, state, carry, obs, first)
             if isinstance(agent, SeesReward):
                 carry = agent.see_reward(carry, reward)
             return carry, (action, extras)
 
-        end, (action, extras) = jax.lax.scan(act, carry, (traj.obs, traj.first, traj.reward))
+        steps = (_shown(agent, traj), traj.first, traj.reward)
+        end, (action, extras) = jax.lax.scan(act, carry, steps)
         seen = traj._replace(action=action, extras=extras, carry=carry)
         learned, metrics = agent.update(key, state, seen, 0.1 * traj.reward)
         return end, action, extras, learned, metrics
 
     one, key = c.last((state, p.seed_keys()))
-    obs, first = c.pick((traj.obs, traj.first), 0)
-    acted = jax.eval_shape(agent.act, key, one, carry, obs, first)
+    obs, first = c.pick((_shown(agent, traj), traj.first), 0)
+    acted = jax.eval_shape(_act(agent, env), key, one, carry, obs, first)
     c.require_same(carry, acted[0], f"{name}: act changes the carry")
+    if isinstance(agent, Simulates):
+        without = jax.eval_shape(agent.act, key, one, carry, obs[0], first)
+        c.require_same(acted, without, f"{name}: act and act_in return different things")
     if isinstance(agent, SeesReward):
         told = jax.eval_shape(agent.see_reward, carry, traj.reward[0])
         c.require_same(carry, told, f"{name}: see_reward changes the carry")
@@ -198,10 +206,12 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps:
     c.require(c.within(spec.action, action), f"{name}: an action is outside of {spec.action}")
     c.require_finite((learned, extras), f"{name}: the state after update, or what act returns,")
     c.require_finite(metrics, f"{name}: metrics")
-    _check_act(name, agent, key, one, (carry, c.last(end)), (traj, other), c.last((action, extras)))
+    shown = (_shown(agent, traj), traj.first), (_shown(agent, other), other.first)
+    act = _act(agent, env)
+    _check_act(name, act, key, one, (carry, c.last(end)), shown, c.last((action, extras)))
     greedy = agent.greedy()
     c.require(isinstance(greedy, Agent), f"{name}: greedy() is no agent")
-    act = p.compiled(greedy.act)
+    act = p.compiled(_act(greedy, env))
     best = act(key, one, carry, obs, first)
     said = f"{name}: a greedy action is outside of {spec.action}"
     c.require(c.within(spec.action, best[1]), said)
@@ -210,19 +220,36 @@ def check_agent(agent: Agent, env: Environment, *, num_envs: int = 8, num_steps:
         c.require_equal(another[1], best[1], f"{name}: greedy() acts with noise")
 
 
+def _act(agent: Agent, env: Environment) -> Callable[..., PyTree]:
+    """`agent.act`; of one that simulates, in `env`: it takes `(obs, env states)` for `obs`."""
+    if not isinstance(agent, Simulates):
+        return agent.act
+    simulates = agent
+
+    def act(key: Key, state: PyTree, carry: PyTree, obs: PyTree, first: jax.Array) -> PyTree:
+        return simulates.act_in(key, state, carry, obs[0], first, env, obs[1])
+
+    return act
+
+
+def _shown(agent: Agent, traj: Trajectory) -> PyTree:
+    """What `_act` takes for the observations of a rollout that has env states as its extras."""
+    return (traj.obs, traj.extras) if isinstance(agent, Simulates) else traj.obs
+
+
 def _check_act(
     name: str,
-    agent: Agent,
+    plain_act: Callable[..., PyTree],
     key: Key,
     state: PyTree,
     carries: tuple[PyTree, PyTree],
-    trajs: tuple[Trajectory, Trajectory],
+    shown: tuple[tuple[PyTree, jax.Array], tuple[PyTree, jax.Array]],
     acted: tuple[PyTree, PyTree],
 ) -> None:
     """Checks one step: against the rollout `acted`, plain Python, another past, other envs."""
     carry, used = carries
-    obs, first = c.pick((trajs[0].obs, trajs[0].first), 0)
-    act = p.compiled(agent.act)
+    obs, first = c.pick(shown[0], 0)
+    act = p.compiled(plain_act)
     result = act(key, state, carry, obs, first)
     c.require_close(
         c.pick(acted, 0),
@@ -230,10 +257,10 @@ def _check_act(
         f"{name}: act under vmap over seeds differs from one seed",
     )
     with jax.disable_jit():
-        plain = agent.act(key, state, carry, obs, first)
+        plain = plain_act(key, state, carry, obs, first)
     c.require_close(plain, result, f"{name}: act compiled differs from act in Python")
     # At their last step envs have come apart: at their first, all may look alike.
-    obs, apart = c.last((trajs[0].obs, trajs[1].obs))
+    obs, apart = c.last((shown[0][0], shown[1][0]))
     anew = jnp.asarray(np.ones(first.shape, bool))
     result = act(key, state, carry, obs, anew)
     again = act(key, state, used, obs, anew)

@@ -188,8 +188,8 @@ def _programs(env: Any, num_envs: int) -> Programs:
 
 
 @functools.lru_cache(maxsize=64)
-def _trajectories(env: Any, num_envs: int, num_steps: int) -> tuple[Trajectory, Trajectory]:
-    """Two random trajectories `[T, N]` of different levels and actions."""
+def _rollouts(env: Any, num_envs: int, num_steps: int) -> tuple[Trajectory, Trajectory]:
+    """Two random trajectories `[T, N]` of different levels and actions; extras: the env states."""
     start, roll = _programs(env, num_envs)
 
     def one(seed: int) -> Trajectory:
@@ -199,12 +199,28 @@ def _trajectories(env: Any, num_envs: int, num_steps: int) -> tuple[Trajectory, 
         for index in range(-(-num_steps // CHUNK_STEPS)):
             key_action, key_step = jax.random.split(jax.random.fold_in(keys[0], index))
             lanes, traj = roll(key_action, key_step, starts, lanes)
-            parts.append(traj._replace(extras=()))
-        return Trajectory(
-            *jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)[:num_steps]), *parts)
-        )
+            parts.append(traj._replace(extras=traj.extras.state))
+        return Trajectory(*jax.tree.map(lambda *x: _concatenate(x)[:num_steps], *parts))
 
     return one(0), one(1)
+
+
+def _concatenate(parts: tuple[jax.Array, ...]) -> jax.Array:
+    if jnp.issubdtype(parts[0].dtype, jax.dtypes.prng_key):
+        return jnp.concatenate(parts)
+    return jnp.asarray(np.concatenate(parts))  # nothing to compile
+
+
+def _trajectories(env: Any, num_envs: int, num_steps: int) -> tuple[Trajectory, Trajectory]:
+    """Two random trajectories `[T, N]` of different levels and actions."""
+    one, two = _rollouts(env, num_envs, num_steps)
+    return one._replace(extras=()), two._replace(extras=())
+
+
+def env_states(env: Environment, num_envs: int, num_steps: int) -> tuple[PyTree, PyTree]:
+    """The env states `[T, N, ...]` behind the observations of `trajectories`."""
+    one, two = cast(Callable[..., Any], _rollouts)(env, num_envs, num_steps)
+    return one.extras, two.extras
 
 
 # A Protocol says nothing of hashing: to type checkers, a component may not be a cache's key.
