@@ -79,6 +79,11 @@ GRID: Final = Suite(
             bonus_options={"update_fraction": 1.0, "num_minibatches": 32},
         ),
         Method("disagreement", bonus="disagreement"),
+        Method(
+            "disagreement, all steps learned from",
+            bonus="disagreement",
+            bonus_options={"update_fraction": 1.0, "num_minibatches": 32},
+        ),
         Method("icm, inverse features", bonus="icm"),
         Method("icm, random features", bonus="icm", bonus_options={"encoding": "random"}),
         Method("rnd", bonus="rnd"),
