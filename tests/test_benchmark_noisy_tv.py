@@ -12,7 +12,8 @@ from xplore.benchmarks import noisy_tv
 
 def test_the_grid_can_be_made_and_a_random_agent_watches_as_stated():
     jobs = jobs_of(noisy_tv.GRID)
-    assert len({job.fingerprint for job in jobs}) == len(noisy_tv.GRID.tasks) * len(noisy_tv.GRID.methods)
+    cells = len(noisy_tv.GRID.tasks) * len(noisy_tv.GRID.methods)
+    assert len({job.fingerprint for job in jobs}) == cells
     assert jobs[0].config.env.spec().action == xplore.Discrete(8)
 
 
