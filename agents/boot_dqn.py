@@ -63,7 +63,7 @@ class BootDQN:
         updates_per_rollout: gradient steps after each rollout.
         target_period: gradient steps between two copies of f_k to its older self.
         intrinsic_weight: of the intrinsic reward, which is added to the reward and stored with it.
-        torso: "mlp", "cnn", or "auto" by the shape of the observation.
+        torso: "mlp", "cnn", "impala", "auto" by the shape of the observation, or a flax module.
         symbols: how grid symbols enter: "one_hot", "embed" or "scaled".
         layer_norm: normalise what each layer of f_k and p_k gives.
         deterministic: act greedily.

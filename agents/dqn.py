@@ -76,7 +76,7 @@ class DQN:
             their options mean, is said in `xplore.parts.exploration`.
         epsilon_start, epsilon_end, epsilon_steps: epsilon falls linearly over so many env steps.
         intrinsic_weight: of the intrinsic reward, which is added to the reward and stored with it.
-        torso: "mlp", "cnn", or "auto" by the shape of the observation.
+        torso: "mlp", "cnn", "impala", "auto" by the shape of the observation, or a flax module.
         symbols: how grid symbols enter: "one_hot", "embed" or "scaled".
         layer_norm: normalise what each layer gives. Without it, and with many gradient steps for
             each env step, values can grow without bound.

@@ -71,7 +71,7 @@ class EDE:
         target_period: gradient steps between two copies of the network to its older self.
         max_grad_norm: global-norm clip; 0 for none.
         intrinsic_weight: of the intrinsic reward, which is added to the reward and stored with it.
-        torso: "mlp", "cnn", or "auto" by the shape of the observation.
+        torso: "mlp", "cnn", "impala", "auto" by the shape of the observation, or a flax module.
         symbols: how grid symbols enter: "one_hot", "embed" or "scaled".
         layer_norm: normalise what each layer gives.
         deterministic: act on the mean alone.

@@ -50,7 +50,7 @@ class PPO:
         extrinsic_coefficient: weight of the extrinsic reward (one head) or advantage (two heads).
         max_grad_norm: global-norm clip; 0 for none.
         anneal_steps: env steps over which the learning rate falls linearly to 0; 0: it is constant.
-        torso: "mlp", "cnn", or "auto" by the shape of the observation.
+        torso: "mlp", "cnn", "impala", "auto" by the shape of the observation, or a flax module.
         symbols: how grid symbols enter: "one_hot", "embed" or "scaled".
         deterministic: act with the most likely action.
 

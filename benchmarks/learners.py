@@ -151,7 +151,7 @@ def report(rows: pd.DataFrame) -> str:
         "|---" * 10 + "|",
     ]
     for cell in CELLS:
-        mine = rows[rows["fingerprint"] == cell.fingerprint]
+        mine = rows[(rows["task"] == cell.task) & (rows["method"] == cell.label)]
         if mine.empty:
             continue
         curve = mine[mine["metric"] == "return"]
@@ -163,10 +163,10 @@ def report(rows: pd.DataFrame) -> str:
             mine[mine["metric"] == "held-out success"],
         ]
         cells = [_interval(frame["value"].to_numpy(np.float64), cell) for frame in values]
-        levels = f"{cell.levels}" if cell.levels else "new ones"
+        levels = int(mine["levels"].max())
         lines.append(
-            f"| {cell.group} | `{cell.task}` | {levels} | {cell.label} | {cell.budget_steps:,} |"
-            f" {cell.seeds} | {' | '.join(cells)} |"
+            f"| {cell.group} | `{cell.task}` | {levels or 'new ones'} | {cell.label} |"
+            f" {int(mine['env_steps'].max()):,} | {mine['seed'].nunique()} | {' | '.join(cells)} |"
         )
     lines += [
         "",
@@ -207,7 +207,10 @@ def main(
             continue
         print(f"{cell.task}, {cell.label}", flush=True)
         made = run(cell)
-        rows = pd.concat([rows, made], ignore_index=True) if len(rows) else made
+        if len(rows):  # those of the same cell with other settings make room
+            old = rows[(rows["task"] != cell.task) | (rows["method"] != cell.label)]
+            made = pd.concat([old, made], ignore_index=True)
+        rows = made
         with new_file(path, replace=True) as stream:
             rows.to_parquet(stream, index=False)
         with new_file(folder / "provenance.json", replace=True) as stream:
