@@ -87,12 +87,13 @@ _BREAKOUT: Final = {
     "learning_rate": 5e-4, "trace": 0.65, "num_epochs": 2, "num_minibatches": 32,
     "hidden_sizes": (128,), "torso": "cnn", "epsilon_steps": 100_000,
 }  # fmt: skip
-_HEADS: Final = {"n_step": 3, "updates_per_rollout": 16, "batch_size": 64}
-_UCB: Final = {"num_heads": 5, "num_quantiles": 16, "ucb_coefficient": 1.0}
+_REPLAY: Final = {"n_step": 3, "updates_per_rollout": 8, "batch_size": 64}
+_GREEDY: Final = {"num_quantiles": 8, "epsilon_steps": 25_000}
+_UCB: Final = {"num_heads": 3, "num_quantiles": 8, "ucb_coefficient": 1.0}
 _MEMORY: Final = ("memory", "MemoryLen-10-v0")
 _HELD_OUT: Final = ("held-out levels", "MiniGrid-SimpleCrossingS9N1-v0")
 _UNSEEN: Final[dict[str, Any]] = {
-    "budget_steps": 204_800,
+    "budget_steps": 102_400,
     "num_envs": 16,
     "num_steps": 32,
     "levels": 50,
@@ -106,10 +107,10 @@ CELLS: Final = (
     Cell(*_MEMORY, "PPO-RNN", "ppo_rnn", {}, **_CUE),
     Cell(*_MEMORY, "PQN", "pqn", {"trace": 0.95}, **_CUE),
     Cell(*_MEMORY, "PQN-RNN", "pqn_rnn", {"trace": 0.95}, **_CUE),
-    Cell(*_HELD_OUT, "QR-DQN", "qr_dqn", {"num_quantiles": 16, **_HEADS}, **_UNSEEN),
-    Cell(*_HELD_OUT, "EDE", "ede", {**_HEADS, **_UCB}, **_UNSEEN),
-    Cell(*_HELD_OUT, "PQN, quantiles", "pqn", {"num_quantiles": 16}, **_UNSEEN),
+    Cell(*_HELD_OUT, "PQN, quantiles", "pqn", _GREEDY, **_UNSEEN),
     Cell(*_HELD_OUT, "EDE, on-policy", "ede_pqn", _UCB, **_UNSEEN),
+    Cell(*_HELD_OUT, "QR-DQN", "qr_dqn", {**_GREEDY, **_REPLAY}, **_UNSEEN),
+    Cell(*_HELD_OUT, "EDE", "ede", {**_REPLAY, **_UCB}, **_UNSEEN),
 )
 
 
