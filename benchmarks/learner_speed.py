@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -144,6 +146,7 @@ def compare(setting: Setting, task: str, repeats: int, updates: int) -> dict[str
         "steps_per_second": {name: statistics.median(values) for name, values in found.items()},
         "of_repeats": found,
         "compile_seconds": {name: timed.compile_seconds for name, timed in runs.items()},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan,
     }
 
 
@@ -183,8 +186,8 @@ def table(measured: dict[str, Any]) -> str:
     """The markdown of what `main` keeps."""
     lines = [
         "| | task | envs x steps | epochs x minibatches | xplore, steps/s | rejax, steps/s |"
-        f" ratio | {SEEDS} seeds vmapped, steps/s | over in turn |",
-        "|---" * 9 + "|",
+        f" ratio | {SEEDS} seeds vmapped, steps/s | over in turn | load |",
+        "|---" * 10 + "|",
     ]
     sizes = {s.agent: s for s in SETTINGS}
     for name, line in measured.get("training", {}).items():
@@ -195,6 +198,7 @@ def table(measured: dict[str, Any]) -> str:
             f"| {agent.upper()} | {task} | {s.num_envs} x {s.num_steps} | {s.num_epochs} x"
             f" {s.num_minibatches} | {one / 1e3:.1f}k | {speed['rejax'] / 1e3:.1f}k |"
             f" {one / speed['rejax']:.2f} | {many / 1e3:.1f}k | {many / one:.2f} |"
+            f" {line.get('load', math.nan):.0f} |"
         )
     lines += ["", "| agent | compiled for | seconds of the processor |", "|---|---|---|"]
     for id, line in sorted(measured.get("compile", {}).items()):
@@ -202,7 +206,8 @@ def table(measured: dict[str, Any]) -> str:
     where = measured["environment"]["device"]
     lines += [
         "",
-        "Env steps per second of whole updates, learning included, two layers of 64; seconds to"
+        "Env steps per second of whole updates, learning included, two layers of 64; the load is the number of"
+        " processes that wanted to run, ours among them; seconds to"
         " trace and compile an update of 64 envs and 32 steps with the agent's default options, all"
         " threads together."
         f" {where['processor'] or where['kind']}, {where['cores']} cores.",
