@@ -122,8 +122,11 @@ def report(rows: pd.DataFrame) -> str:
             cells = []
             for k in heads:
                 solved = mine[(mine["size"] == size) & (mine["heads"] == k)]["solved"]
+                if solved.empty:
+                    cells.append("-")
+                    continue
                 low, high = wilson_interval(int(solved.sum()), len(solved))
-                cells.append(f"{solved.sum()}/{len(solved)} [{low:.2f}, {high:.2f}]")
+                cells.append(f"{int(solved.sum())}/{len(solved)} [{low:.2f}, {high:.2f}]")
             law = [f"{1 - (1 - psi**size) ** k:.2f}" for k in heads]
             episodes = int(mine[mine["size"] == size]["episodes"].max())
             lines.append(f"| {priors} | {size} | {episodes} | {' | '.join(cells + law)} |")

@@ -198,7 +198,7 @@ def table(measured: dict[str, Any]) -> str:
             f"| {agent.upper()} | {task} | {s.num_envs} x {s.num_steps} | {s.num_epochs} x"
             f" {s.num_minibatches} | {one / 1e3:.1f}k | {speed['rejax'] / 1e3:.1f}k |"
             f" {one / speed['rejax']:.2f} | {many / 1e3:.1f}k | {many / one:.2f} |"
-            f" {line.get('load', math.nan):.0f} |"
+            f" {f'{load:.0f}' if (load := line.get('load')) else '-'} |"
         )
     lines += ["", "| agent | compiled for | seconds of the processor |", "|---|---|---|"]
     for id, line in sorted(measured.get("compile", {}).items()):
@@ -206,10 +206,9 @@ def table(measured: dict[str, Any]) -> str:
     where = measured["environment"]["device"]
     lines += [
         "",
-        "Env steps per second of whole updates, learning included, two layers of 64; the load is the number of"
-        " processes that wanted to run, ours among them; seconds to"
-        " trace and compile an update of 64 envs and 32 steps with the agent's default options, all"
-        " threads together."
+        "Env steps per second of whole updates, learning included, two layers of 64; the load is"
+        " the number of processes that wanted to run, ours among them; seconds to trace and compile"
+        " an update of 64 envs and 32 steps with the agent's default options, all threads together."
         f" {where['processor'] or where['kind']}, {where['cores']} cores.",
     ]
     return "\n".join(lines) + "\n"

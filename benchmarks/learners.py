@@ -91,7 +91,7 @@ _REPLAY: Final = {"n_step": 3, "updates_per_rollout": 8, "batch_size": 64}
 _GREEDY: Final = {"num_quantiles": 8, "epsilon_steps": 25_000}
 _UCB: Final = {"num_heads": 3, "num_quantiles": 8, "ucb_coefficient": 1.0}
 _MEMORY: Final = ("memory", "MemoryLen-10-v0")
-_HELD_OUT: Final = ("held-out levels", "MiniGrid-SimpleCrossingS9N1-v0")
+_HELD_OUT: Final = ("held-out levels", "MiniGrid-MultiRoom-N2-S4-v0")
 _UNSEEN: Final[dict[str, Any]] = {
     "budget_steps": 102_400,
     "num_envs": 16,
@@ -107,10 +107,10 @@ CELLS: Final = (
     Cell(*_MEMORY, "PPO-RNN", "ppo_rnn", {}, **_CUE),
     Cell(*_MEMORY, "PQN", "pqn", {"trace": 0.95}, **_CUE),
     Cell(*_MEMORY, "PQN-RNN", "pqn_rnn", {"trace": 0.95}, **_CUE),
-    Cell(*_HELD_OUT, "PQN, quantiles", "pqn", _GREEDY, **_UNSEEN),
-    Cell(*_HELD_OUT, "EDE, on-policy", "ede_pqn", _UCB, **_UNSEEN),
     Cell(*_HELD_OUT, "QR-DQN", "qr_dqn", {**_GREEDY, **_REPLAY}, **_UNSEEN),
     Cell(*_HELD_OUT, "EDE", "ede", {**_REPLAY, **_UCB}, **_UNSEEN),
+    Cell(*_HELD_OUT, "PQN, quantiles", "pqn", _GREEDY, **_UNSEEN),
+    Cell(*_HELD_OUT, "EDE, on-policy", "ede_pqn", _UCB, **_UNSEEN),
 )
 
 
