@@ -23,11 +23,13 @@ from xplore.parts.levels import (
     train_ids,
 )
 
-FEW, MANY, EDITS = 256, 10_000, 20
+FEW, MANY = 256, 10_000
+# Others are as well tested among the slow ones, and by the tests of their own files.
+FAST = ("Maze-Blocks-13x13-v0", "Heist-Hard-v0", "CtxDeepSea-6-16-v0")
 
 
 class Promise(NamedTuple):
-    """The share of levels with a solution lies in `solvable`, and after `EDITS` edits too."""
+    """The share of levels with a solution lies in `solvable`, and after edits in the other."""
 
     solvable: tuple[float, float]
     after_edits: tuple[float, float] = (1.0, 1.0)
@@ -36,6 +38,14 @@ class Promise(NamedTuple):
 FAMILIES = {
     "Maze-Blocks-13x13-v0": Promise((0.82, 0.88), (0.6, 0.9)),
     "Maze-Perfect-13x13-v0": Promise((1.0, 1.0)),
+    "KeyMaze-9x9-v0": Promise((1.0, 1.0)),
+    "Caves-19x19-v0": Promise((1.0, 1.0)),
+    "MultiRoomLite-N6-v0": Promise((1.0, 1.0)),
+    "Heist-Hard-v0": Promise((1.0, 1.0)),
+    "RuleWorld-D2-v0": Promise((1.0, 1.0)),
+    "Chaser-Easy-v0": Promise((1.0, 1.0)),
+    "Miner-Easy-v0": Promise((1.0, 1.0)),
+    "CtxDeepSea-6-16-v0": Promise((1.0, 1.0)),
 }
 
 
@@ -52,12 +62,12 @@ def programs(id: str) -> Programs:
     env = xplore.make(id)
     assert isinstance(env, WorldFamily)
 
-    def mutated(ids, levels):
+    def mutated(ids, levels, num_edits):
         def edit(i, levels):
             keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(i), n))(ids)
             return jax.vmap(env.mutate)(keys, levels)
 
-        return jax.lax.fori_loop(0, EDITS, edit, levels)
+        return jax.lax.fori_loop(0, num_edits, edit, levels)
 
     return Programs(
         env,
@@ -72,7 +82,7 @@ def one(levels, i=0):
     return jax.tree.map(lambda x: x[i], levels)
 
 
-def check_levels(id: str, num: int, texts: int) -> None:
+def check_levels(id: str, num: int, texts: int, edits: int) -> None:
     p, promise = programs(id), FAMILIES[id]
     for ids in (train_ids(1, jnp.arange(num)), held_out_ids(1, num)):
         levels = p.levels(ids)
@@ -80,7 +90,7 @@ def check_levels(id: str, num: int, texts: int) -> None:
         steps = np.asarray(p.optimal_steps(levels))
         slack = 3 * 0.5 / np.sqrt(num) if promise.solvable[0] < 1 else 0
         assert promise.solvable[0] - slack <= np.mean(steps >= 0) <= promise.solvable[1] + slack
-        edited = p.mutate(ids, levels)
+        edited = p.mutate(ids, levels, edits)
         assert np.all(p.is_valid(edited))
         solvable = np.mean(np.asarray(p.optimal_steps(edited)) >= 0)
         assert promise.after_edits[0] - slack <= solvable <= promise.after_edits[1] + slack
@@ -88,7 +98,7 @@ def check_levels(id: str, num: int, texts: int) -> None:
             np.any(np.asarray(a != b).reshape(num, -1), axis=1)
             for a, b in zip(jax.tree.leaves(levels), jax.tree.leaves(edited), strict=True)
         ]
-        assert np.mean(np.any(changed, axis=0)) > 0.95
+        assert np.mean(np.any(changed, axis=0)) > (0.95 if edits > 10 else 0.6)
         for some in (levels, edited):
             for i in range(texts):
                 text = p.env.level_to_text(one(some, i))
@@ -97,15 +107,15 @@ def check_levels(id: str, num: int, texts: int) -> None:
                 assert p.env.level_to_text(again) == text
 
 
-@pytest.mark.parametrize("id", FAMILIES)
+@pytest.mark.parametrize("id", FAST)
 def test_levels_are_valid_solvable_editable_and_text(id):
-    check_levels(id, FEW, texts=8)
+    check_levels(id, FEW, texts=8, edits=20)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id", FAMILIES)
 def test_many_levels_are_valid_solvable_editable_and_text(id):
-    check_levels(id, MANY, texts=200)
+    check_levels(id, MANY, texts=200, edits=3)
     ids = np.concatenate([train_ids(1, jnp.arange(MANY)), held_out_ids(1, MANY)])
     assert len(np.unique(ids)) == 2 * MANY
     assert np.array_equal(ids & np.uint32(HELD_OUT_BIT) != 0, np.arange(2 * MANY) >= MANY)
@@ -115,7 +125,9 @@ def digest(levels) -> list[int]:
     return [int(np.asarray(x, np.uint64).sum()) for x in jax.tree.leaves(levels)]
 
 
-@pytest.mark.parametrize("id", FAMILIES)
+@pytest.mark.parametrize(
+    "id", [id if id in FAST else pytest.param(id, marks=pytest.mark.slow) for id in FAMILIES]
+)
 def test_a_level_is_the_same_in_every_batch(id):
     ids = train_ids(1, jnp.arange(FEW))
     whole = programs(id).levels(ids)

@@ -94,6 +94,7 @@ def test_pick_is_uniform():
     assert int(boards.pick(jnp.zeros(9, bool), jnp.uint32(1))) == 0
 
 
+@pytest.mark.slow
 def test_the_goal_is_far_where_asked():
     def mean_steps(far):
         env = maze(size=9, layout="kruskal", far=far)

@@ -183,6 +183,41 @@ class CtxDeepSea:
         after, reward, ended = jax.tree.map(lambda x: x[None], (after, reward, ended))
         return Outcomes(jnp.ones(1, jnp.float32), after, reward, ended)
 
+    def mutate(self, key: Key, level: jax.Array) -> jax.Array:
+        """`level` with one bit turned, of the map or a meaningless one; as hard as before."""
+        least = self.size**2 if self.mapping == "identity" else 0
+        if least == self._num_bits:
+            return level
+        bit = jax.random.randint(key, (), least, self._num_bits)
+        here = jnp.arange(self._num_words) == bit // 32
+        return level ^ jnp.where(here, jnp.uint32(1) << (bit % 32).astype(jnp.uint32), 0)
+
+    def optimal_steps(self, level: jax.Array) -> jax.Array:
+        """N, exact: the treasure is reached in the last step of an episode, in every level."""
+        return jnp.full((), self.size, jnp.int32)
+
+    def is_valid(self, level: jax.Array) -> jax.Array:
+        """Every level is, but that all bits of an identity map are 1."""
+        mask = jnp.asarray(self._map_mask())
+        return jnp.all(level & mask == mask) | (self.mapping != "identity")
+
+    def level_to_text(self, level: jax.Array) -> str:
+        """The bits of the map, a line a row, and a line of all others."""
+        bits = np.unpackbits(np.asarray(level, "<u4").view(np.uint8), bitorder="little")
+        n, letters = self.size, "".join(map(str, bits))
+        rows = [letters[i : i + n] for i in range(0, n * n, n)]
+        return "\n".join([*rows, letters[n * n :]]).strip()
+
+    def level_from_text(self, text: str) -> jax.Array:
+        """The inverse of `level_to_text`."""
+        letters = "".join(text.split())
+        if len(letters) != 32 * self._num_words or set(letters) - {"0", "1"}:
+            raise ConfigError(
+                f"CtxDeepSea: a level is {32 * self._num_words} letters 0 and 1, not {text!r:.40}"
+            )
+        packed = np.packbits(np.array(list(letters), np.uint8), bitorder="little")
+        return jnp.asarray(packed.view("<u4").astype(np.uint32))
+
     def action_map(self, level: jax.Array) -> jax.Array:
         """The action that goes right in each cell of a level: int32 `[N, N]`."""
         return self._bits(level)[: self.size**2].reshape(self.size, self.size).astype(jnp.int32)

@@ -75,7 +75,7 @@ def find(mask: jax.Array) -> jax.Array:
     return jnp.max(jnp.where(mask, np.arange(mask.shape[0], dtype=np.int32), 0))
 
 
-def _trailing(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def trailing(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`function` of arrays whose last axis is a batch, as one of single arrays, to be vmapped.
 
     Rows of a batch lie side by side in wide registers, and moving a row is a copy: with the batch
@@ -119,7 +119,7 @@ class _Spread(NamedTuple):
 def _flood(free: jax.Array, start: jax.Array, most: jax.Array) -> _Spread:
     def advance(loop: _Spread) -> _Spread:
         now = loop.reached
-        wider = now | (now << 1 | now >> 1 | _down(now, 0) | _up(now, 0)) & free
+        wider = now | around(now) & free
         wider = jnp.where((loop.steps < most)[None], wider, now)
         grew = jnp.any(wider != now, axis=0)
         return _Spread(wider, loop.steps + grew, grew)
@@ -131,12 +131,12 @@ def _flood(free: jax.Array, start: jax.Array, most: jax.Array) -> _Spread:
 _FOREVER: Final = 1 << 20
 
 
-@_trailing
+@trailing
 def _reached(free: jax.Array, start: jax.Array, most: jax.Array) -> jax.Array:
     return _flood(free, start, most).reached
 
 
-@_trailing
+@trailing
 def _beyond(free: jax.Array, start: jax.Array, far: jax.Array) -> jax.Array:
     whole = _flood(free, start, jnp.full(far.shape, _FOREVER, jnp.int32))
     share = (far * whole.steps.astype(jnp.float32)).astype(jnp.int32)
@@ -147,6 +147,79 @@ def _beyond(free: jax.Array, start: jax.Array, far: jax.Array) -> jax.Array:
 def reached(free: jax.Array, start: jax.Array) -> jax.Array:
     """The cells of `free` that can be walked to from `start`: rows `[H]`, as both arguments are."""
     return _reached(free, start, jnp.int32(_FOREVER))
+
+
+def around(rows: jax.Array) -> jax.Array:
+    """The cells of a set and their four neighbours, rows `[H]`."""
+    return rows | rows << 1 | rows >> 1 | _down(rows, 0) | _up(rows, 0)
+
+
+@trailing
+def _until_near(free: jax.Array, start: jax.Array, wanted: jax.Array) -> jax.Array:
+    def advance(loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        now, _ = loop
+        wider = around(now)
+        goes_on = ~jnp.any(wider & wanted != 0, axis=0)
+        wider = jnp.where(goes_on[None], now | wider & free, now)
+        return wider, jnp.any(wider != now, axis=0)
+
+    begin = start, jnp.ones(start.shape[1:], bool)
+    return jax.lax.while_loop(lambda x: jnp.any(x[1]), advance, begin)[0]
+
+
+def until_near(free: jax.Array, start: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Floods `free` from `start` until a cell of `wanted` is beside it, or all is reached."""
+    return _until_near(free, start, wanted)
+
+
+def steps_with_keys(
+    free: jax.Array, keys: jax.Array, doors: jax.Array, start: jax.Array, goal: jax.Array
+) -> jax.Array:
+    """The fewest moves to `goal` `[H]` where keys are taken and doors opened by entering: int32.
+
+    -1 if there is no way. Exact: a flood of all cells times all sets of keys.
+
+    Args:
+        free: `[H]`, cells that can always be entered, those of keys included.
+        keys: `[k, H]`, the cell of each key.
+        doors: `[k, H]`, the cells that it opens.
+        start: `[H]`.
+        goal: `[H]`.
+    """
+    return _with_keys(free, keys, doors, start, goal)
+
+
+_Search = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+@trailing
+def _with_keys(
+    free: jax.Array, keys: jax.Array, doors: jax.Array, start: jax.Array, goal: jax.Array
+) -> jax.Array:
+    num_keys = keys.shape[0]
+    bags = range(1 << num_keys)
+    opened = [free]  # by bag
+    for i in range(num_keys):
+        opened += [cells | doors[i] for cells in opened]
+
+    def advance(loop: _Search) -> _Search:
+        now, steps, _, found = loop
+        wider = [around(now[bag]) & opened[bag] for bag in bags]
+        for bag in bags:
+            for i in range(num_keys):
+                if not bag >> i & 1:
+                    wider[bag | 1 << i] |= wider[bag] & keys[i]
+                    wider[bag] &= ~keys[i]
+        new = now | jnp.stack(wider)
+        arrived = found | jnp.any(new & goal[None] != 0, axis=(0, 1))
+        grew = jnp.any(new != now, axis=(0, 1)) & ~arrived
+        return new, steps + ~found, grew, arrived
+
+    zeros = jnp.zeros(start.shape[1:], jnp.int32)
+    begin = jnp.stack([start] + [jnp.zeros_like(start)] * (len(bags) - 1))
+    state = begin, zeros, zeros == 0, zeros > 0
+    _, steps, _, found = jax.lax.while_loop(lambda x: jnp.any(x[2]), advance, state)
+    return jnp.where(found, steps, -1)
 
 
 def cells_beyond(free: jax.Array, start: jax.Array, far: jax.Array | float) -> jax.Array:
@@ -189,7 +262,7 @@ def facing(rows: jax.Array) -> jax.Array:
 def walk_steps(
     several: Stage, start: jax.Array, direction: jax.Array, goal: jax.Array
 ) -> jax.Array:
-    """The fewest steps to enter `goal` in the last stage, int32 `[]`; -1 if there is no way.
+    """The fewest steps to enter `goal` in any stage, int32 `[]`; -1 if there is no way.
 
     To turn is a step, as in MiniGrid. Exact where no door is worth crossing twice and no stage is
     worth staying in.
@@ -203,7 +276,7 @@ def walk_steps(
     return _walk(*several, start, direction, goal)
 
 
-@_trailing
+@trailing
 def _walk(
     free: jax.Array,
     shut: jax.Array,
@@ -237,7 +310,7 @@ def _walk(
             new = new | jnp.concatenate([jnp.zeros_like(now[:1]), gone_on])
         opening = ahead & shut[:, None]
         differs = (new != now) | (opening & ~new != 0)
-        found = loop.found | jnp.any(new[-1] & goal[None] != 0, axis=(0, 1))
+        found = loop.found | jnp.any(new & goal[None, None] != 0, axis=(0, 1, 2))
         return Loop(
             new, opening, loop.steps + ~loop.found, jnp.any(differs, axis=(0, 1, 2)) & ~found, found
         )

@@ -27,13 +27,15 @@ _BYTES: Final = {
     "#": cells.GREY_WALL,
     "G": cells.GREEN_GOAL,
     "L": cells.cell(cells.LAVA, cells.RED),
+    "_": cells.cell(cells.FLOOR, cells.BLUE),
 } | {letter: cells.cell(k, c) for k, row in _COLOURED.items() for c, letter in enumerate(row)}
 _LETTERS: Final = {byte: letter for letter, byte in _BYTES.items()}
 ALL_BYTES: Final = tuple(_LETTERS)
 
 
 def to_text(level: Level, width: int) -> str:
-    """`level` drawn, a line a row: `.` empty, `#` wall, `G` goal, the agent one of `>v<^`.
+    """`level` drawn, a line a row: `.` empty, `#` wall, `_` floor, `G` goal, `L` lava,
+    the agent one of `>v<^`.
 
     Keys are `a` to `f` by colour, balls `0` to `5`, boxes `stuwxy`; doors `A` to `F` locked, `g` to
     `l` closed, `m` to `r` open.

@@ -9,6 +9,7 @@ from typing import Literal, final, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError, did_you_mean
@@ -130,40 +131,16 @@ class MazeTask(FamilyTask):
         here = np.arange(free.size, dtype=np.int32)
         return Level(jnp.where(here == goal, jnp.uint8(cells.GREEN_GOAL), grid), agent, direction)
 
-    def mutate(self, key: Key, level: Level) -> Level:
-        """Turns a wall into a free cell or back (half of the time), moves the goal or the agent.
+    @property
+    def always_solvable(self) -> bool:
+        return self.layout != "blocks"
 
-        In a tree only walls between rooms are turned, and what would cut the goal off is not done.
-
-        Reference: Parker-Holder et al. (2022), Evolving Curricula with Regret-Based Environment
-            Design (ACCEL), arXiv:2203.01302.
-        """
-        bits = jax.random.bits(key, (5,), jnp.uint32)
-        here = np.arange(level.grid.size, dtype=np.int32)
-        goal = boards.find(level.grid == cells.GREEN_GOAL)
-        agent, direction = level.position, level.direction
-        free = level.grid != cells.GREY_WALL
-        may_turn = self._may_turn() & (here != goal) & (here != agent)
-        turned = jnp.where(here == boards.pick(may_turn, bits[1]), ~free, free)
-        elsewhere = boards.pick(free & (here != goal) & (here != agent), bits[2])
-        kind = bits[0] >> 30  # 0 and 1: a wall
-        moved = self._level(
-            free=jnp.where(kind < 2, turned, free),
-            agent=jnp.where((kind == 3) & (elsewhere > 0), elsewhere, agent),
-            direction=jnp.where(kind == 3, layout.below(bits[3], 4), direction),
-            goal=jnp.where((kind == 2) & (elsewhere > 0), elsewhere, goal),
-        )
-        if self.layout == "blocks":
-            return moved
-        cut_off = self.optimal_steps(moved) < 0
-        return jax.tree.map(lambda old, new: jnp.where(cut_off, old, new), level, moved)
-
-    def _may_turn(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def may_turn(self) -> npt.NDArray[np.bool_]:
         inside = boards.inside(self.width, self.height)
         if self.layout == "blocks":
             return inside
         y, x = np.divmod(np.arange(inside.size), self.width)
-        return inside & ((x + y) % 2 == 1)  # rooms are at odd places of both, border counted
+        return inside & ((x + y) % 2 == 1)  # walls between rooms, which are at odd places of both
 
 
 @register_env("Maze-Blocks-13x13-v0")
@@ -187,7 +164,7 @@ def maze(
 
     *Optimal return*: differs by level: `1 - 0.9 * optimal_steps / max_steps`.
 
-    *Random return*: see the table of families in docs/worlds.md; `Long` is the hard setting.
+    *Random return*: see the table of families in docs/families.md; `Long` is the hard setting.
 
     *Solved when*: the goal is reached; `info["success"]`.
 

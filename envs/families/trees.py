@@ -24,8 +24,15 @@ class Passages(NamedTuple):
     down: jax.Array
 
 
-def spanning_tree(algorithm: Algorithm, bits: jax.Array, shape: tuple[int, int]) -> Passages:
+def spanning_tree(
+    algorithm: Algorithm,
+    bits: jax.Array,
+    shape: tuple[int, int],
+    within: jax.Array | None = None,
+) -> Passages:
     """A random spanning tree of the lattice of rooms of `shape` `(R, C)`, from one word of bits.
+
+    `within` bool `[R * C]` leaves all other rooms out; for `kruskal` alone.
 
     * `kruskal`: walls are removed in random order unless both sides are joined already, as in
       Procgen; many short dead ends.
@@ -35,13 +42,13 @@ def spanning_tree(algorithm: Algorithm, bits: jax.Array, shape: tuple[int, int])
       can learn.
     """
     if algorithm == "kruskal":
-        return _kruskal(bits, shape)
+        return _kruskal(bits, shape, within)
     if algorithm == "backtracker":
         return _backtracker(bits, shape)
     return _binary_tree(bits, shape)
 
 
-def _kruskal(bits: jax.Array, shape: tuple[int, int]) -> Passages:
+def _kruskal(bits: jax.Array, shape: tuple[int, int], within: jax.Array | None) -> Passages:
     rows, columns = shape
     num = rows * columns
     # An edge is the room on its left or upper side, plus `num` if the other one is below.
@@ -62,8 +69,12 @@ def _kruskal(bits: jax.Array, shape: tuple[int, int]) -> Passages:
         # Comparisons over all rooms run in wide registers, a scatter does not.
         label_room = label.at[room].get(mode="promise_in_bounds")
         label_other = label.at[other].get(mode="promise_in_bounds")
-        opened = opened | (all_edges == edge) & (label_room != label_other)
-        return jnp.where(label == label_other, label_room, label), opened
+        joins = label_room != label_other
+        if within is not None:
+            # A room that is left out is never on the left or above of one that is not.
+            joins &= within.at[other].get(mode="promise_in_bounds")
+        opened = opened | (all_edges == edge) & joins
+        return jnp.where((label == label_other) & joins, label_room, label), opened
 
     label = jnp.asarray(rooms.astype(np.uint8 if num <= 256 else np.uint16))
     opened = jnp.zeros(2 * num, bool)
@@ -165,3 +176,14 @@ def carved(passages: Passages) -> jax.Array:
     even = jnp.stack([jnp.ones_like(right), right], axis=2).reshape(rows, 2 * columns)
     odd = jnp.stack([down, jnp.zeros_like(down)], axis=2).reshape(rows, 2 * columns)
     return jnp.stack([even, odd], axis=1).reshape(2 * rows, 2 * columns)[:-1, :-1]
+
+
+def at_rooms(mask: jax.Array) -> jax.Array:
+    """What holds of rooms bool `[R, C]` as cells `[2R - 1, 2C - 1]`; False of passages."""
+    return jax.lax.pad(mask, False, [(0, 0, 1), (0, 0, 1)])
+
+
+def within_rooms(num: jax.Array, side: int) -> jax.Array:
+    """The cells of the first `num` x `num` rooms of `side` x `side`: bool."""
+    y, x = np.mgrid[: 2 * side - 1, : 2 * side - 1]
+    return (x < 2 * num - 1) & (y < 2 * num - 1)

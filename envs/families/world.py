@@ -7,23 +7,74 @@ from typing import final
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from xplore.contracts.component import component
 from xplore.contracts.types import EnvSpec, Key, PyTree, TimeStep
 from xplore.envs.families import boards, letters
-from xplore.envs.minigrid import cells
+from xplore.envs.minigrid import cells, layout
 from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.observation import View
 from xplore.envs.minigrid.task import Level, State, Task
+
+
+def is_door(grid: jax.Array) -> jax.Array:
+    """Whether each cell is a door, in whatever state."""
+    kind = grid >> 3
+    return (kind == cells.OPEN_DOOR) | (kind == cells.CLOSED_DOOR) | (kind == cells.LOCKED_DOOR)
 
 
 @component
 class FamilyTask(Task):
     """Base of every family: a MiniGrid `Task` that can also edit and solve its levels."""
 
+    @property
+    def always_solvable(self) -> bool:
+        """Whether every level has a solution; an edit that leaves none is then not made."""
+        return True
+
+    def may_turn(self) -> npt.NDArray[np.bool_]:
+        """Cells that an edit may turn into a wall or a free cell: bool `[height * width]`."""
+        return boards.inside(self.width, self.height)
+
     def mutate(self, key: Key, level: Level) -> Level:
-        """`level` after one random edit: another valid level of the family."""
-        raise NotImplementedError
+        """`level` after one random edit: another valid level of the family.
+
+        Half of the time a wall is turned into a free cell or back, else a thing or the agent is
+        moved to a free cell.
+
+        Reference: Parker-Holder et al. (2022), Evolving Curricula with Regret-Based Environment
+            Design (ACCEL), arXiv:2203.01302.
+        """
+        moved = self._edited(jax.random.bits(key, (6,), jnp.uint32), level)
+        if not self.always_solvable:
+            return moved
+        hopeless = self.optimal_steps(moved) < 0
+        return jax.tree.map(lambda old, new: jnp.where(hopeless, old, new), level, moved)
+
+    def _edited(self, bits: jax.Array, level: Level) -> Level:
+        grid, agent = level.grid, level.position
+        here = np.arange(grid.size, dtype=np.int32)
+        empty = (grid == cells.NOTHING) & (here != agent)
+        is_wall = grid == cells.GREY_WALL
+        is_thing = ~empty & ~is_wall & (here != agent) & ~is_door(grid)
+        kind = bits[0] >> 30  # 0 and 1: a wall, 2: a thing, 3: the agent
+
+        turned = boards.pick(jnp.asarray(self.may_turn()) & (empty | is_wall), bits[1])
+        other = jnp.where(is_wall, jnp.uint8(cells.NOTHING), jnp.uint8(cells.GREY_WALL))
+        walls = jnp.where((here == turned) & (turned > 0), other, grid)
+
+        thing, free = boards.pick(is_thing, bits[2]), boards.pick(empty, bits[3])
+        can_move = (thing > 0) & (free > 0)
+        byte = grid[thing]
+        swapped = jnp.where(here == thing, jnp.uint8(cells.NOTHING), grid)
+        swapped = jnp.where(here == free, byte, swapped)
+        return Level(
+            grid=jnp.where(kind < 2, walls, jnp.where((kind == 2) & can_move, swapped, grid)),
+            position=jnp.where((kind == 3) & (free > 0), free, agent),
+            direction=jnp.where(kind == 3, layout.below(bits[4], 4), level.direction),
+            extra=level.extra,
+        )
 
     def optimal_steps(self, level: Level) -> jax.Array:
         """The fewest steps to success, whatever the time limit: int32 `[]`; -1: there is no way.

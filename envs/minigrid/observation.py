@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal, final
+from typing import Final, Literal, final, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,13 @@ from xplore.envs.minigrid.task import State, Task
 from xplore.envs.minigrid.view import MAX_VIEW_SIZE, VIEW_SIZE, partial_view
 from xplore.parts.apart import apart
 
-Image = Literal["partial", "full", "one_hot", "compact", "rgb", "rgb_full"]
-IMAGES: tuple[Image, ...] = ("partial", "full", "one_hot", "compact", "rgb", "rgb_full")
+Image = Literal["partial", "full", "one_hot", "compact", "rgb", "rgb_full", "rgb64"]
+IMAGES: tuple[Image, ...] = get_args(Image)
 _SYMBOLS = (cells.NUM_OBJECTS, len(cells.COLOURS), cells.NUM_DOOR_STATES)
 # Upstream's agent in a full view: its object number, red, and its direction as the state.
 _AGENT_OBJECT = 10
 _NUM_DIRECTIONS = 4
+_PIXELS: Final = 64
 
 
 @final
@@ -37,7 +38,8 @@ class View:
             state; "one_hot" and "compact", the same as `[size, size, 20]` of zeros and ones and as
             a byte of `cells` per cell `[size, size, 1]`; "full", the whole grid
             `[width, height, 3]` with the agent in it; "rgb" and "rgb_full", a picture of either,
-            `[rows * tile, columns * tile, 3]`.
+            `[rows * tile, columns * tile, 3]`; "rgb64", the whole grid, evenly lit, in the middle
+            of `[64, 64, 3]`.
         size: side of the egocentric view; odd, 3 to 9.
         see_through_walls: whether walls and closed doors leave the view open; None: as the task
             has it upstream.
@@ -98,6 +100,8 @@ class View:
                 return Symbolic((task.width, task.height, 3), symbols)
             case "rgb":
                 return Box((size * tile, size * tile, 3), "uint8", 0, 255)
+            case "rgb64":
+                return Box((_PIXELS, _PIXELS, 3), "uint8", 0, 255)
             case "rgb_full":
                 return Box((task.height * tile, task.width * tile, 3), "uint8", 0, 255)
 
@@ -121,6 +125,9 @@ class View:
             return full_image(shape, state)
         if self.image == "rgb_full":
             return render.picture(shape, state, self.tile_size, self.size, see_through)
+        if self.image == "rgb64":
+            tile = _PIXELS // max(shape)
+            return _framed(render.picture(shape, state, tile, highlight=False))
         view = partial_view(shape, state, self.size, see_through)
         if self.image == "compact":
             return view[..., None]
@@ -144,6 +151,13 @@ def _parts(words: jax.Array) -> jax.Array:
     # look-up of a cell and three shifts take half the time of three look-ups.
     shift, mask = np.array([[0, 4, 7], [15, 7, 3]], np.uint16)
     return (words[:, None] >> shift[None] & mask[None]).astype(jnp.uint8)
+
+
+def _framed(image: jax.Array) -> jax.Array:
+    """A picture `[h, w, 3]` in the middle of a black one of 64 x 64 pixels."""
+    edges = [(_PIXELS - n) // 2 for n in image.shape[:2]]
+    ends = [_PIXELS - n - edge for n, edge in zip(image.shape[:2], edges, strict=True)]
+    return jnp.pad(image, ((edges[0], ends[0]), (edges[1], ends[1]), (0, 0)))
 
 
 def full_image(shape: tuple[int, int], state: State) -> jax.Array:

@@ -242,7 +242,8 @@ def _successors(task: Task, extra: PyTree, rows: jax.Array) -> tuple[jax.Array, 
         here = State(
             row[:-4], high << 8 | low, direction, held.astype(jnp.uint8), jnp.int32(0), extra
         )
-        after, step = engine.resolve(here, here, action)
+        stirred = task.stir(jax.random.key(0), here)  # which draws nothing
+        after, step = engine.resolve(here, stirred, action)
         ends = (step.info["success"], step.terminated)
         return after.grid, after.position, after.direction, after.carrying, *ends
 

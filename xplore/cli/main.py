@@ -44,6 +44,9 @@ COMMANDS = {
     "heatmap": Command(
         "heatmap", "heatmap", "heatmap ENV [--bonuses B ...]", "draw visits and bonus per cell"
     ),
+    "worlds": Command(
+        "worlds", "worlds", "worlds sample SPEC", "draw levels of a family on a sheet"
+    ),
     "watch": Command("watch", "watch", "watch ENV [--agent A ...]", "film an episode, as a GIF"),
 }
 

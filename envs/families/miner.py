@@ -1,0 +1,270 @@
+"""Miner: dig for diamonds under boulders that fall, then reach the exit, after Procgen's."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xplore.contracts.component import component
+from xplore.contracts.errors import ConfigError
+from xplore.contracts.registry import register_env
+from xplore.contracts.spaces import Box, Dict, Discrete
+from xplore.contracts.types import EnvSpec, Key, TimeStep
+from xplore.envs.families import boards, compass, falling
+from xplore.envs.families.compass import Look
+
+_SPACE, _WALL, _DIRT, _BOULDER, _DIAMOND, _EXIT, _AGENT = range(7)
+_REWARD: Final = 10.0
+STYLE: Final = compass.Style(
+    letters=".#:o*X@",
+    colours=(
+        *((0, 0, 0), (90, 90, 100), (140, 95, 55), (165, 165, 170)),
+        *((80, 170, 255), (250, 225, 60), (90, 235, 110)),
+    ),
+    shapes=("block", "block", "block", "disc", "dot", "block", "disc"),
+)
+
+
+class MinerLevel(NamedTuple):
+    """A start: the board uint8 `[H * W]`, the cells of agent and exit, int32 `[]` each."""
+
+    grid: jax.Array
+    position: jax.Array
+    exit: jax.Array
+
+
+class MinerState(NamedTuple):
+    """A level under way.
+
+    Attributes:
+        grid: uint8 `[H * W]`.
+        moving: bool `[H * W]`, what is falling.
+        position: int32 `[]`.
+        exit: int32 `[]`.
+        time: int32 `[]`.
+    """
+
+    grid: jax.Array
+    moving: jax.Array
+    position: jax.Array
+    exit: jax.Array
+    time: jax.Array
+
+
+@register_env("Miner-Easy-v0")
+@register_env("Miner-Hard-v0", size=20)
+@final
+@component
+class Miner:
+    """Dig through dirt, collect all diamonds, leave by the exit; do not be hit by what falls.
+
+    Seen from above as codes `[H, W, 1]` or 64 x 64 pixels. A boulder or diamond over an empty cell
+    falls a cell a step, and kills whom it meets; one that lies on another rolls down beside it. A
+    boulder is pushed sideways into an empty cell. Diamonds are 3% of all cells, boulders 20%.
+
+    Attributes:
+        size: side of the board, the border left out; 7 to 30. Procgen's easy mode has 10, its hard
+            mode 20.
+        max_steps: the time limit.
+        look: "symbols" or "rgb".
+
+    What it tests: planning with consequences that cannot be undone, in levels never seen.
+    Optimal return: 10 and 1 for each diamond: 13 at size 10.
+    Random return: see the table of families in docs/families.md.
+    Solved when: the exit is reached without a diamond left; `info["success"]`.
+    Reference: Cobbe et al. (2020), Leveraging Procedural Generation to Benchmark Reinforcement
+        Learning, arXiv:1912.01588.
+    Deviations: five actions of fifteen; 500 steps, not 1,000; rows above and below the board are
+        walls; of more than four things in a row that could roll into each other's way, some may
+        give way where in Procgen they would not.
+    """
+
+    size: int = 10
+    max_steps: int = 500
+    look: Look = "symbols"
+
+    def __post_init__(self) -> None:
+        compass.check_look(self.look)
+        if not 7 <= self.size <= boards.MAX_WIDTH - 2:
+            raise ConfigError(f"Miner: size is {self.size}: it must be 7 to {boards.MAX_WIDTH - 2}")
+        if self.max_steps < 1:
+            raise ConfigError(f"Miner: max_steps is {self.max_steps}: it must be at least 1")
+
+    @property
+    def side(self) -> int:
+        """Of the board, the border included."""
+        return self.size + 2
+
+    @property
+    def num_diamonds(self) -> int:
+        """In a fresh level."""
+        return 12 * self.size**2 // 400
+
+    @property
+    def num_boulders(self) -> int:
+        """In a fresh level, before the agent's neighbourhood is cleared of them."""
+        return 80 * self.size**2 // 400
+
+    def spec(self) -> EnvSpec:
+        num = self.side**2
+        return EnvSpec(
+            name=f"Miner-{self.size}",
+            observation=compass.space(self.look, STYLE, self.side, self.side),
+            action=Discrete(compass.NUM_ACTIONS),
+            max_steps=self.max_steps,
+            privileged=Dict(
+                {
+                    "position": Discrete(num),
+                    "state": Box((2 * num + 2,), "uint16", 0, 2.0**16 - 1),
+                }
+            ),
+        )
+
+    def sample_level(self, key: Key) -> MinerLevel:
+        bits = jax.random.bits(key, (3,), jnp.uint32)
+        size, side = self.size, self.side
+        num = size * size
+        low = np.uint32((1 << (num - 1).bit_length()) - 1)
+        order = jnp.sort(boards.noise(bits[0], num) & ~low | np.arange(num, dtype=np.uint32)) & low
+        y, x = jnp.divmod(order.astype(jnp.int32), size)
+        cells = (y + 1) * side + x + 1
+        grid = np.full((side, side), _WALL, np.uint8)
+        grid[1:-1, 1:-1] = _DIRT
+        diamonds = cells[1 : 1 + self.num_diamonds]
+        boulders = cells[1 + self.num_diamonds : 1 + self.num_diamonds + self.num_boulders]
+        drawn = jnp.asarray(grid.ravel()).at[diamonds].set(_DIAMOND).at[boulders].set(_BOULDER)
+        agent = cells[0]
+        here = np.arange(side * side, dtype=np.int32)
+        near = (abs(here % side - agent % side) <= 1) & (abs(here // side - agent // side) <= 1)
+        # What may be the exit is chosen before boulders around the agent turn to dirt.
+        was_dirt = (drawn == _DIRT) & (here != agent)
+        drawn = jnp.where(near & (drawn == _BOULDER), jnp.uint8(_DIRT), drawn)
+        drawn = jnp.where(here == agent, jnp.uint8(_SPACE), drawn)
+        above = jnp.concatenate([jnp.full(side, _WALL, jnp.uint8), drawn[:-side]])
+        exit_ = boards.pick(was_dirt & ((above == _DIRT) | (above == _WALL)), bits[1])
+        return MinerLevel(jnp.where(here == exit_, jnp.uint8(_SPACE), drawn), agent, exit_)
+
+    def reset_to_level(self, key: Key, level: MinerLevel) -> tuple[MinerState, jax.Array]:
+        still = jnp.zeros(level.grid.shape, bool)
+        state = MinerState(level.grid, still, level.position, level.exit, jnp.int32(0))
+        return state, self._observe(state)
+
+    def step(self, key: Key, state: MinerState, action: jax.Array) -> tuple[MinerState, TimeStep]:
+        grid, side = state.grid, self.side
+        here = np.arange(grid.size, dtype=np.int32)
+        none_left = ~jnp.any(grid == _DIAMOND)
+        way = compass.step_towards(action, side)
+        ahead = state.position + way
+        there, moving_there = grid[ahead], state.moving[ahead]
+        beyond = jnp.clip(ahead + way, 0, grid.size - 1)
+        pushes = (there == _BOULDER) & ~moving_there & (abs(way) == 1) & (grid[beyond] == _SPACE)
+        moves = ((there != _WALL) & (there != _BOULDER)) | pushes
+        position = jnp.where(moves, ahead, state.position)
+        collected = moves & (there == _DIAMOND)
+        grid = jnp.where((here == beyond) & pushes, jnp.uint8(_BOULDER), grid)
+        grid = jnp.where(here == position, jnp.uint8(_SPACE), grid)
+        moving = state.moving & (here != position)
+        success = (position == state.exit) & none_left
+
+        def rows(mask: jax.Array) -> jax.Array:
+            return boards.to_rows(mask.reshape(side, side))
+
+        boulders, diamonds, moving_rows, crushed = falling.fallen(
+            rows((grid == _WALL) | (grid == _DIRT)),
+            rows(grid == _BOULDER),
+            rows(grid == _DIAMOND),
+            rows(moving),
+            boards.one_cell(position, (side, side)),
+        )
+        is_boulder, is_diamond, moving = (
+            boards.to_mask(x, side).ravel() for x in (boulders, diamonds, moving_rows)
+        )
+        fixed = jnp.where((grid == _BOULDER) | (grid == _DIAMOND), jnp.uint8(_SPACE), grid)
+        fixed = jnp.where(is_boulder, jnp.uint8(_BOULDER), fixed)
+        after = MinerState(
+            grid=jnp.where(is_diamond, jnp.uint8(_DIAMOND), fixed),
+            moving=moving,
+            position=position,
+            exit=state.exit,
+            time=state.time + 1,
+        )
+        died = jnp.any(crushed != 0) & ~success
+        reward = jnp.where(collected, 1.0, 0.0) + jnp.where(success, _REWARD, 0.0)
+        return after, TimeStep(
+            obs=self._observe(after),
+            reward=reward.astype(jnp.float32),
+            terminated=success | died,
+            truncated=after.time >= self.max_steps,
+            info={"success": success},
+        )
+
+    def privileged(self, state: MinerState) -> dict[str, jax.Array]:
+        places = jnp.stack([state.position, state.exit]).astype(jnp.uint16)
+        cells = [x.astype(jnp.uint16) for x in (state.grid, state.moving)]
+        return {"position": state.position, "state": jnp.concatenate([*cells, places])}
+
+    def optimal_steps(self, level: MinerLevel) -> jax.Array:
+        """A lower bound, int32 `[]`: the longest way by a diamond to the exit, as the crow digs.
+
+        Whether boulders leave a way is not decided: it is never -1.
+        """
+        side = self.side
+        here = jnp.arange(level.grid.size, dtype=jnp.int32)
+
+        def away(cell: jax.Array) -> jax.Array:
+            return abs(here % side - cell % side) + abs(here // side - cell // side)
+
+        both = away(level.position) + away(level.exit)
+        least = jnp.max(jnp.where(here == level.exit, away(level.position), 1))
+        return jnp.maximum(jnp.max(jnp.where(level.grid == _DIAMOND, both, 0)), least)
+
+    def mutate(self, key: Key, level: MinerLevel) -> MinerLevel:
+        """Moves a boulder or a diamond to a cell of dirt, the exit, or the agent and its hole."""
+        bits = jax.random.bits(key, (3,), jnp.uint32)
+        grid, agent, exit_ = level
+        here = np.arange(grid.size, dtype=np.int32)
+        kind = bits[0] >> 30  # 0 and 1: a boulder or diamond, 2: the exit, 3: the agent
+        thing = boards.pick((grid == _BOULDER) | (grid == _DIAMOND), bits[1])
+        free = boards.pick((grid == _DIRT), bits[2])
+        source = jnp.where(kind < 2, thing, jnp.where(kind == 2, exit_, agent))
+        moved = jnp.where(here == source, jnp.uint8(_DIRT), grid)
+        moved = jnp.where(here == free, grid[source], moved)
+        possible = (free > 0) & (source > 0)
+        return MinerLevel(
+            grid=jnp.where(possible, moved, grid),
+            position=jnp.where(possible & (kind == 3), free, agent),
+            exit=jnp.where(possible & (kind == 2), free, exit_),
+        )
+
+    def is_valid(self, level: MinerLevel) -> jax.Array:
+        """Closed in, with a diamond, agent and exit in the two empty cells."""
+        grid = level.grid
+        walls = jnp.all(jnp.where(boards.inside(self.side, self.side), True, grid == _WALL))
+        known = jnp.all(grid <= _DIAMOND) & jnp.any(grid == _DIAMOND)
+        empty = jnp.sum(grid == _SPACE, dtype=jnp.int32) == 2
+        apart = level.position != level.exit
+        return walls & known & empty & apart & (grid[level.position] == grid[level.exit])
+
+    def level_to_text(self, level: MinerLevel) -> str:
+        """`:` dirt, `o` boulder, `*` diamond, `X` exit, `@` the agent, `#` wall."""
+        here = np.arange(level.grid.size)
+        grid = jnp.where(here == level.exit, jnp.uint8(_EXIT), level.grid)
+        return compass.to_text(STYLE, grid, level.position, self.side)
+
+    def level_from_text(self, text: str) -> MinerLevel:
+        """The inverse of `level_to_text`."""
+        board = compass.from_text(STYLE, text, self.side, self.side)
+        drawn = np.asarray(board.grid)
+        exits = np.flatnonzero(drawn == _EXIT)
+        if len(exits) != 1:
+            raise ConfigError(f"a drawn level with {len(exits)} exits (X): it needs one")
+        grid = np.where(drawn == _EXIT, np.uint8(_SPACE), drawn)
+        return MinerLevel(jnp.asarray(grid), board.position, jnp.int32(exits[0]))
+
+    def _observe(self, state: MinerState) -> jax.Array:
+        at_exit = np.arange(state.grid.size) == state.exit
+        seen = jnp.where(at_exit & (state.grid == _SPACE), jnp.uint8(_EXIT), state.grid)
+        return compass.observe(self.look, STYLE, seen, state.position, self.side)
