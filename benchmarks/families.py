@@ -145,7 +145,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(out: Path) -> None:
+def main(out: tyro.conf.Positional[Path]) -> None:
     """Measures what is not there yet, and writes the table."""
     file = out / "families.json"
     kept: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"families": []}

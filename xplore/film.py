@@ -14,6 +14,7 @@ from PIL import Image
 
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.types import Agent, Environment, Key, PyTree
+from xplore.envs.families.world import GridFamily
 from xplore.envs.minigrid.engine import MiniGrid
 from xplore.envs.minigrid.render import picture
 from xplore.parts.levels import level_from_id
@@ -51,6 +52,8 @@ def drawable(env: Environment, tile_size: int) -> MiniGrid:
     Raises:
         ConfigError: it is no task of MiniGrid, or the tiles are too small or too large.
     """
+    if isinstance(env, GridFamily):
+        env = env.engine
     if not isinstance(env, MiniGrid):
         raise ConfigError(
             f"{env.spec().name} cannot be drawn: pictures are made of tasks of MiniGrid alone"

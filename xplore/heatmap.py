@@ -25,6 +25,7 @@ from xplore.contracts.types import (
     RunSpec,
     Trajectory,
 )
+from xplore.envs.families.world import GridFamily
 from xplore.envs.minigrid.engine import MiniGrid
 from xplore.loop import rollout as ro
 from xplore.loop.config import Config
@@ -118,6 +119,8 @@ def minigrid_within(env: Any) -> MiniGrid | None:
     """The MiniGrid task that `env` is, or wraps."""
     if isinstance(env, MiniGrid):
         return env
+    if isinstance(env, GridFamily):
+        return env.engine
     fields = dataclasses.fields(env) if dataclasses.is_dataclass(env) else ()
     inner = [getattr(env, field.name) for field in fields if field.name == "env"]
     return minigrid_within(inner[0]) if inner else None

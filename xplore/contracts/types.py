@@ -141,37 +141,6 @@ class Environment(Protocol):
         ...
 
 
-@runtime_checkable
-class WorldFamily(Environment, Protocol):
-    """An environment whose levels can also be edited, solved and written down.
-
-    What world samplers, and the protocol of generalisation, need beyond drawing levels.
-    """
-
-    def mutate(self, key: Key, level: PyTree) -> PyTree:
-        """`level` after one random edit: another valid level."""
-        ...
-
-    def optimal_steps(self, level: PyTree) -> jax.Array:
-        """The fewest steps to success, whatever the time limit: int32 `[]`; -1: there is no way.
-
-        Whether it is exact, and in what sense, the environment's docstring says.
-        """
-        ...
-
-    def is_valid(self, level: PyTree) -> jax.Array:
-        """Whether `level` is well formed, solvable or not: bool `[]`."""
-        ...
-
-    def level_to_text(self, level: PyTree) -> str:
-        """`level` as text that can be read."""
-        ...
-
-    def level_from_text(self, text: str) -> PyTree:
-        """The inverse of `level_to_text`. Raises ConfigError where `text` is no level."""
-        ...
-
-
 class Starts(NamedTuple):
     """Levels with their probabilities: `probability` float32 `[L]`, `levels` leaves `[L, ...]`."""
 
@@ -227,6 +196,26 @@ class Solvable(Environment, Protocol):
 
     def optimal_steps(self, level: PyTree) -> jax.Array:
         """int32 `[]`, the fewest steps to success, whatever the time limit; -1: there is none."""
+        ...
+
+
+@runtime_checkable
+class WorldFamily(Mutable, Solvable, Protocol):
+    """An environment whose levels can also be edited, solved, checked and written down.
+
+    Where `optimal_steps` is not exact, the environment's docstring says in what sense.
+    """
+
+    def is_valid(self, level: PyTree) -> jax.Array:
+        """Whether `level` is well formed, solvable or not: bool `[]`."""
+        ...
+
+    def level_to_text(self, level: PyTree) -> str:
+        """`level` as text that can be read."""
+        ...
+
+    def level_from_text(self, text: str) -> PyTree:
+        """The inverse of `level_to_text`. Raises ConfigError where `text` is no level."""
         ...
 
 
