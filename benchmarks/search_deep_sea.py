@@ -44,6 +44,7 @@ class Method(NamedTuple):
 
 
 _PUCT = {"policy": "puct"}
+_QUIET = {"dirichlet_fraction": 0.0, "temperature": 0.01}
 _NEW = {"novelty_bonus": 0.1}
 _UNTRIED = {"novelty_bonus": 0.1, "untried_value": 1.0}
 METHODS = (
@@ -64,10 +65,9 @@ METHODS = (
     Method("AlphaZero, Gumbel", "alphazero", {}),
     Method("AlphaZero, Gumbel, novelty .1", "alphazero", _NEW),
     Method("AlphaZero, PUCT, novelty .1", "alphazero", _NEW | _PUCT),
+    Method("AlphaZero, PUCT, novelty .1, no noise", "alphazero", _NEW | _PUCT | _QUIET),
     Method("MuZero, Gumbel", "muzero", {}, 60),
-    Method("MuZero, Gumbel, untried 1", "muzero", _UNTRIED),
-    Method("MuZero, PUCT, untried 1", "muzero", _UNTRIED | _PUCT),
-    Method("Plan2Explore, for the task alone", "plan2explore", {"disagreement_weight": 0.0}, 80),
+    Method("MuZero, Gumbel, untried 1", "muzero", _UNTRIED, 80),
     Method("Plan2Explore", "plan2explore", {}, 80),
 )
 
