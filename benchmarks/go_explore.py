@@ -1,7 +1,7 @@
 """How soon Go-Explore reaches the goal of a level, beside PPO with an episodic count.
 
 `python -m xplore.benchmarks.go_explore` runs what is missing in `results/go-explore`, seed by seed,
-each until its first success or the end of its budget, and makes the table there from the rows. A
+each until its level is solved or the end of its budget, and makes the table there from the rows. A
 seed's level is the same for both methods: the one level of `fixed` with `num_levels=1`. Go-Explore
 goes back to states, which is a privilege; its policy, fitted to the actions it found, begins at the
 start like any other.
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -34,12 +34,13 @@ from xplore.loop.update import TrainState, make_train, reads_of
 from xplore.record.files import new_file, writable_folder
 from xplore.record.provenance import environment
 from xplore.record.survival import median_time
-from xplore.worlds.go_explore import demonstration
+from xplore.worlds.go_explore import GoExplore, demonstration
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "results" / "go-explore"
 SEEDS: Final = 5
 GO_EXPLORE: Final = "Go-Explore"
 PPO: Final = "PPO + episodic count"
+SOLVED: Final = 0.9  # of the episodes that end in an update
 _CLONE_STEPS: Final = 2000
 _EPISODES: Final = 64
 
@@ -88,33 +89,57 @@ def fingerprint_of(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def until_success(config: Config) -> Any:
-    """A compiled program: of a key, `(state, updates done)` at the first success or the end."""
+class Ran(NamedTuple):
+    """A run until it solved its level: the state, and updates until then, and to a success."""
+
+    state: TrainState
+    updates: jax.Array
+    found_after: jax.Array
+    solved: jax.Array
+
+
+def until_solved(config: Config) -> Any:
+    """A compiled program: of a key, `Ran` to the update that solved the level, or to the end.
+
+    Go-Explore has solved it with its first success: its actions can be done again. PPO has when
+    most episodes that ended in an update were successful.
+    """
     pure = make_train(config)
+    by_one = isinstance(config.worlds, GoExplore)
 
-    def run(key: jax.Array) -> tuple[TrainState, jax.Array, jax.Array]:
-        def goes_on(loop: tuple[TrainState, jax.Array, jax.Array]) -> jax.Array:
-            return ~loop[2] & (loop[1] < config.num_updates)
+    def run(key: jax.Array) -> Ran:
+        def goes_on(ran: Ran) -> jax.Array:
+            return ~ran.solved & (ran.updates < config.num_updates)
 
-        def body(
-            loop: tuple[TrainState, jax.Array, jax.Array],
-        ) -> tuple[TrainState, jax.Array, jax.Array]:
-            state, metrics = pure.update(loop[0])
-            return state, loop[1] + 1, metrics["episode/total_success"] > 0
+        def body(ran: Ran) -> Ran:
+            state, metrics = pure.update(ran.state)
+            updates = ran.updates + 1
+            found = metrics["episode/total_success"] > 0
+            found_after = jnp.where(found & (ran.found_after < 0), updates, ran.found_after)
+            solved = found if by_one else metrics["episode/success"] >= SOLVED
+            return Ran(state, updates, found_after, solved)
 
-        return jax.lax.while_loop(goes_on, body, (pure.init(key), jnp.int32(0), jnp.bool_(False)))
+        start = Ran(pure.init(key), jnp.int32(0), jnp.int32(-1), jnp.bool_(False))
+        return jax.lax.while_loop(goes_on, body, start)
 
     return jax.jit(run).lower(jax.random.key(0)).compile()
 
 
-def first_steps(config: Config, updates: int, state: TrainState, found: bool) -> int:
-    """Env steps at the first success; PPO's are those when the update with it began."""
-    if not found:
-        return config.budget_steps
-    solved_after = getattr(state.worlds, "solved_after", None)
-    if solved_after is not None:
-        return int(solved_after)
-    return max(1, (updates - 1) * config.steps_per_update)
+def steps_of(config: Config, ran: Ran) -> dict[str, Any]:
+    """Env steps to the first success, and until solved; the budget where it did not come to that.
+
+    Of updates in which something happened, those before count: PPO is given that much.
+    """
+    found, solved = int(ran.found_after) >= 0, bool(ran.solved)
+    before = [(int(x) - 1) * config.steps_per_update for x in (ran.found_after, ran.updates)]
+    if isinstance(config.worlds, GoExplore):
+        before = [int(ran.state.worlds.solved_after)] * 2  # exact
+    return {
+        "found": found,
+        "first": max(1, before[0]) if found else config.budget_steps,
+        "solved": solved,
+        "solved_after": max(1, before[1]) if solved else config.budget_steps,
+    }
 
 
 def cloned(task: Task, worlds: PyTree, seed: int) -> dict[str, float]:
@@ -135,23 +160,22 @@ def cloned(task: Task, worlds: PyTree, seed: int) -> dict[str, float]:
     }
 
 
-def run(task: Task, method: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def run(task: Task, method: str, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row for each seed."""
     config = config_of(task, method)
     started = time.perf_counter()
-    program = until_success(config)
+    program = until_solved(config)
     compile_seconds = time.perf_counter() - started
-    rows = []
     for seed in seeds:
         started = time.perf_counter()
-        state, updates, found = jax.block_until_ready(program(jax.random.key(seed)))
+        ran: Ran = jax.block_until_ready(program(jax.random.key(seed)))
+        state = ran.state
         row = {
             "task": task.env,
             "method": method,
             "seed": seed,
             "level_id": int(np.asarray(state.lanes.level_id)[0]),
-            "first": first_steps(config, int(updates), state, bool(found)),
-            "solved": bool(found),
+            **steps_of(config, ran),
             "budget_steps": config.budget_steps,
             "privileged": "+".join(reads_of(config)),
             "compile_seconds": compile_seconds,
@@ -163,63 +187,64 @@ def run(task: Task, method: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
             row["cells"] = int(state.worlds.archive.is_there.sum())
             if row["solved"]:
                 row |= cloned(task, state.worlds, seed)
-        rows.append(row)
-        print(f"{task.env} {method}, seed {seed}: {row['first']:,} steps", flush=True)
-    return rows
+        told = f"first success after {row['first']:,} steps, solved after {row['solved_after']:,}"
+        print(f"{task.env} {method}, seed {seed}: {told}", flush=True)
+        yield row
 
 
 def report(rows: pd.DataFrame) -> str:
-    """The markdown: median steps to the first success of each method, and how they compare."""
+    """The markdown: median steps of each method to what it reached, and how they compare."""
     lines = [
-        "| task | method | reads | reached the goal | median steps to it | of seeds, least and most"
-        " | PPO's steps / its steps | a policy fitted to it succeeds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| task | method | reads | seeds | to the first success | ratio | until solved | ratio"
+        " | a policy fitted to it succeeds |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for task in TASKS:
-        found = {
+        cells = {
             m: cell
             for m in (GO_EXPLORE, PPO)
             if len(cell := rows[(rows["task"] == task.env) & (rows["method"] == m)])
         }
-        for method, cell in found.items():
+        for method, cell in cells.items():
             reads = ", ".join(f"`{x}`" for x in cell["privileged"].iloc[0].split("+"))
-            solved, first = cell["solved"].to_numpy(bool), cell["first"].to_numpy(float)
-            over = "" if solved[first.argmax()] else "over "
-            ends = f"{first.min():,.0f} to {over}{first.max():,.0f}"
-            ratio, clone = "", ""
-            if method == GO_EXPLORE and PPO in found:
-                ratio = _ratio(cell, found[PPO])
-            if method == GO_EXPLORE and "clone_success" in cell:
-                clone = f"{cell['clone_success'].mean():.2f}"
-            median = _steps(median_time(first, solved), float(cell["budget_steps"].iloc[0]))
-            lines.append(
-                f"| `{task.env}` | {method} | {reads} | {solved.sum()} of {len(cell)} | {median} |"
-                f" {ends} | {ratio} | {clone} |"
-            )
+            parts = [f"`{task.env}`", method, reads, str(len(cell))]
+            for steps, reached in _MILESTONES:
+                parts.append(_told(cell, steps, reached))
+                is_mine = method == GO_EXPLORE and PPO in cells
+                parts.append(_ratio(cell, cells[PPO], steps, reached) if is_mine else "")
+            is_fitted = method == GO_EXPLORE and cell["clone_success"].notna().any()
+            parts.append(f"{cell['clone_success'].mean():.2f}" if is_fitted else "")
+            lines.append(f"| {' | '.join(parts)} |")
     lines += [
         "",
-        "Env steps until an episode first succeeds in a level, by one seed for each level, the same"
-        " levels for both. PPO's are those before the update in which it did, Go-Explore's exact."
-        " The ratio is of medians; where half of PPO's seeds have not succeeded by the end of the"
-        " budget, at least that of the budget. Go-Explore restores states (`snapshot`), which PPO"
-        " does not; the policy in the last column is fitted to the actions of its first success and"
-        f" acts from the start of the level, with the policy's own noise, {_EPISODES} episodes a"
-        " seed.",
+        "Env steps in one level, by seed, of which each has a level of its own, the same for both"
+        " methods: medians [least, most], and how many seeds came to it. PPO's are those before the"
+        " update in which it did; its level is solved when"
+        f" {SOLVED:.0%} of the episodes that end in an update succeed. Go-Explore's are exact, and"
+        " its first success solves the level: the same actions succeed again. The ratio is PPO's"
+        " median by Go-Explore's, over the seeds that both have; over: where half of PPO's had not"
+        " come to it by the end of the budget. Go-Explore restores states (`snapshot`), which PPO"
+        " does not. The policy in the last column is fitted to the actions of the first success and"
+        f" acts from the start of the level, with its own noise, in {_EPISODES} episodes a seed.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _steps(median: float, budget: float) -> str:
-    return f"{median:,.0f}" if math.isfinite(median) else f"over {budget:,.0f}"
+_MILESTONES: Final = (("first", "found"), ("solved_after", "solved"))
 
 
-def _ratio(mine: pd.DataFrame, other: pd.DataFrame) -> str:
-    """Of medians, over the seeds that both have."""
+def _told(cell: pd.DataFrame, steps: str, reached: str) -> str:
+    at, done = cell[steps].to_numpy(float), cell[reached].to_numpy(bool)
+    median = median_time(at, done)
+    middle = f"{median:,.0f}" if math.isfinite(median) else f"over {at.max():,.0f}"
+    over = "" if done[at.argmax()] else "over "
+    return f"{middle} [{at.min():,.0f}, {over}{at.max():,.0f}], {done.sum()}"
+
+
+def _ratio(mine: pd.DataFrame, other: pd.DataFrame, steps: str, reached: str) -> str:
     both = sorted(set(mine["seed"]) & set(other["seed"]))
-    medians = []
-    for cell in (mine, other):
-        kept = cell[cell["seed"].isin(both)]
-        medians.append(median_time(kept["first"].to_numpy(), kept["solved"].to_numpy()))
+    kept = [cell[cell["seed"].isin(both)] for cell in (mine, other)]
+    medians = [median_time(c[steps].to_numpy(), c[reached].to_numpy()) for c in kept]
     if not math.isfinite(medians[0]):
         return ""
     if math.isfinite(medians[1]):
@@ -256,12 +281,13 @@ def main(
             missing = [seed for seed in range(seeds) if seed not in done]
             if not missing:
                 continue
-            new = pd.DataFrame(run(task, method, missing))
-            rows = pd.concat([rows, new], ignore_index=True) if len(rows) else new
-            rows = rows.sort_values(["task", "method", "seed"], ignore_index=True)
-            with new_file(path, replace=True) as stream:
-                rows.to_parquet(stream, index=False)
-            _write(folder / "provenance.json", json.dumps(environment(), indent=1) + "\n")
+            for row in run(task, method, missing):
+                new = pd.DataFrame([row])
+                rows = pd.concat([rows, new], ignore_index=True) if len(rows) else new
+                rows = rows.sort_values(["task", "method", "seed"], ignore_index=True)
+                with new_file(path, replace=True) as stream:
+                    rows.to_parquet(stream, index=False)
+                _write(folder / "provenance.json", json.dumps(environment(), indent=1) + "\n")
     _write(folder / "table.md", report(rows))
 
 

@@ -96,8 +96,8 @@ class GoExplore:
     """Begins episodes in states reached before, of cells rarely seen. Restores states: privileged.
 
     One level, drawn from the seed as `fixed` with one level draws it. A cell is entered with a
-    chance proportional to seen_weight / sqrt(seen + 1) + chosen_weight / sqrt(chosen + 1). Of each
-    the archive holds the state with the highest score, among those the one reached in fewest steps.
+    chance proportional to seen_weight / (seen + 1)^p + chosen_weight / (chosen + 1)^p. Of each the
+    archive holds the state with the highest score, among those the one reached in fewest steps.
     What is done from there is up to the agent; the original's repeats random actions (`sticky`).
 
     For environments inside the wrapper `restorable`, whose `explore_steps` is how far an episode
@@ -110,6 +110,7 @@ class GoExplore:
             numbered exactly: cells that share a row share a state. Entries that are all `Discrete`
             number up to 65,536 cells exactly.
         seen_weight, chosen_weight: see above.
+        power: p, 0.5 in the paper. The larger, the more is explored from the cells found last.
         set_seed: None: each training seed has a level of its own; a number: all share that one.
 
     Reference: Ecoffet et al. (2021), First return, then explore, arXiv:2004.12919; weights by both
@@ -122,6 +123,7 @@ class GoExplore:
     capacity: int = 1 << 12
     seen_weight: float = 1.0
     chosen_weight: float = 0.0
+    power: float = 0.5
     set_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -173,8 +175,8 @@ class GoExplore:
         self, key: Key, state: GoExploreState, env: Environment, num_levels: int
     ) -> tuple[GoExploreState, LevelBatch]:
         known = state.archive
-        weight = self.seen_weight * jax.lax.rsqrt(known.seen + 1.0)
-        weight += self.chosen_weight * jax.lax.rsqrt(known.chosen + 1.0)
+        weight = self.seen_weight * (known.seen + 1.0) ** -self.power
+        weight += self.chosen_weight * (known.chosen + 1.0) ** -self.power
         cell = _draw(key, jnp.where(known.is_there, weight, 0.0), num_levels)
 
         def same(x: jax.Array) -> jax.Array:
