@@ -221,7 +221,7 @@ def report(rows: pd.DataFrame) -> str:
         "",
         "Env steps in one level, by seed, of which each has a level of its own, the same for both"
         " methods: medians [least, most], and how many seeds came to it. PPO's are those before the"
-        f" update in which it did; its level is solved when {SOLVED:.0%} of the episodes that end in"
+        f" update in which it did; a level is solved when {SOLVED:.0%} of the episodes that end in"
         " an update succeed, if those are as many as there are envs. Go-Explore's are exact, and"
         " its first success solves the level: the same actions succeed again. The ratio is PPO's"
         " median by Go-Explore's, over the seeds that both have; over: where half of PPO's had not"
