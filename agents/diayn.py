@@ -169,7 +169,8 @@ class Diayn:
 
     def skill_reward(self, state: DiaynState, obs: PyTree, skill: jax.Array) -> jax.Array:
         """The reward log q(z | s) - log p(z) `[B]` of states `[B, ...]` reached by skills `[B]`."""
-        log_q = jax.nn.log_softmax(state.network.apply(state.discriminator.params, obs))
+        logits: Any = state.network.apply(state.discriminator.params, obs)
+        log_q = jax.nn.log_softmax(logits)
         of_skill: jax.Array = jnp.take_along_axis(log_q, skill[:, None], axis=1)[:, 0]
         return of_skill + jnp.log(float(self.num_skills))
 

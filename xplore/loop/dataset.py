@@ -14,8 +14,8 @@ import numpy as np
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, Space, contains, shape_dtype
 from xplore.contracts.types import Agent, Environment, Key, LevelBatch, PyTree
-from xplore.loop.rollout import select, tell_reward
 from xplore.parts.levels import levels_from_ids
+from xplore.parts.play import select, tell_reward
 
 # Of one env: `(key, state, obs, num_steps) -> action`, with `num_steps` int32 `[]` since the start.
 # It may look at the state: an expert knows what the agent does not see.
@@ -198,15 +198,28 @@ def _record(
 
         loop = (carry, state, obs, jnp.ones(num, bool))
         keys = jax.random.split(key, limit)
-        return cast(_Step, jax.lax.scan(one_step, loop, (keys, jnp.arange(limit)))[1])
+        return jax.lax.scan(one_step, loop, (keys, jnp.arange(limit)))[1]
 
-    steps = jax.tree.map(lambda x: np.swapaxes(np.asarray(x), 0, 1), jax.jit(play)(key, carry))
+    steps: _Step = jax.tree.map(
+        lambda x: np.swapaxes(np.asarray(x), 0, 1), jax.jit(play)(key, carry)
+    )
     kept = steps.alive
     if lengths is not None:
         kept = kept & (np.arange(limit) < lengths[:, None])
     level_id = np.broadcast_to(np.asarray(batch.level_id)[:, None], kept.shape)
-    *leaves, level_id = jax.tree.map(lambda x: jnp.asarray(x[kept]), (*steps[:-1], level_id))
-    return Dataset(*leaves, level_id, spec.name, spec.observation, spec.action)
+    flat, level_id = jax.tree.map(lambda x: jnp.asarray(x[kept]), (steps, level_id))
+    return Dataset(
+        obs=flat.obs,
+        action=flat.action,
+        reward=flat.reward,
+        terminated=flat.terminated,
+        truncated=flat.truncated,
+        first=flat.first,
+        level_id=level_id,
+        name=spec.name,
+        observation=spec.observation,
+        action_space=spec.action,
+    )
 
 
 _FLAT = ("reward", "terminated", "truncated", "first", "level_id")
@@ -214,7 +227,7 @@ _FLAT = ("reward", "terminated", "truncated", "first", "level_id")
 
 def save_dataset(path: str | Path, dataset: Dataset) -> None:
     """Writes a dataset as `.npz`: an array for each leaf, and its spaces in words."""
-    arrays = {name: np.asarray(getattr(dataset, name)) for name in _FLAT}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(dataset, name)) for name in _FLAT}
     arrays |= _named("obs", dataset.obs) | _named("action", dataset.action)
     words = (dataset.name, repr(dataset.observation), repr(dataset.action_space))
     with Path(path).open("wb") as stream:
@@ -246,8 +259,15 @@ def load_dataset(path: str | Path, env: Environment) -> Dataset:
     )
     if not contains(spec.action, action):
         raise ConfigError(f"{str(path)!r} has actions outside of {spec.action}")
-    flat = [jnp.asarray(arrays[leaf]) for leaf in _FLAT]
-    return Dataset(obs, action, *flat, name, spec.observation, spec.action)
+    flat: dict[str, Any] = {leaf: jnp.asarray(arrays[leaf]) for leaf in _FLAT}
+    return Dataset(
+        obs=obs,
+        action=action,
+        name=name,
+        observation=spec.observation,
+        action_space=spec.action,
+        **flat,
+    )
 
 
 def _named(part: str, tree: PyTree) -> dict[str, Any]:
