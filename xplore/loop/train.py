@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,8 @@ def train(
 
 def _check_agent_state(given: PyTree, wanted: PyTree) -> None:
     """Raises a ConfigError unless these are states of the run's agent, one for each seed."""
-    if jax.tree.structure(given) != jax.tree.structure(wanted):
+    structures: list[Any] = [jax.tree.structure(x) for x in (given, wanted)]
+    if structures[0] != structures[1]:
         raise ConfigError(
             "agent_state is of another agent, or of one with other options or spaces than the"
             " config's: make it with config.agent.init and config.run_spec()"
