@@ -12,7 +12,7 @@ import optax
 
 from xplore.agents.networks import MLP, Encoder, Symbols, dense, init_params
 from xplore.agents.ppo import PPO
-from xplore.contracts.component import component, replace
+from xplore.contracts.component import component, replace, static
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_agent
 from xplore.contracts.spaces import Dict, Discrete, Space
@@ -94,7 +94,7 @@ class Diayn:
     discriminator_rate: float = 1e-3
     discriminator_sizes: tuple[int, ...] = (64, 64)
     discriminator_steps: int = 16
-    discriminator_fraction: float = 1.0
+    discriminator_fraction: float = static(default=1.0)
     return_rate: float = 0.05
 
     def __post_init__(self) -> None:

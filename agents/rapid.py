@@ -24,7 +24,7 @@ from xplore.parts.counts import (
     init_episode_counts,
 )
 from xplore.parts.imitation import imitate
-from xplore.parts.ranked import Ranked, no_ranked, rank
+from xplore.parts.ranked import NONE, Ranked, no_ranked, rank
 
 _EPISODIC = Cells("observation", table_size=1 << 12)
 _LIFELONG = Cells("observation", table_size=1 << 18)
@@ -154,7 +154,7 @@ class Rapid:
         ranked, score = rank(state.ranked, traj, is_new, rarity, weights)
         ended = traj.terminated | traj.truncated
         num_ended = jnp.maximum(jnp.sum(ended), 1)
-        there = jnp.isfinite(ranked.score)
+        there = ranked.score > NONE
         metrics = {
             "episode_score": jnp.sum(jnp.where(ended, score, 0.0)) / num_ended,
             "kept_score": jnp.sum(jnp.where(there, ranked.score, 0.0))

@@ -1,4 +1,6 @@
 """DIAYN: what a skill is paid, that it is kept, and that skills come to differ."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 

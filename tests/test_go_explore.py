@@ -1,4 +1,6 @@
 """Going back to states, the archive of cells, and learning from what was found there."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
 """Datasets, behaviour cloning from experts and agents, and ranked episodes."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 

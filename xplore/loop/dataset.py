@@ -138,7 +138,12 @@ def record_expert(
 
 
 def record_plans(
-    env: Environment, level_ids: jax.Array, plans: jax.Array, lengths: jax.Array, *, key: Key
+    env: Environment,
+    level_ids: jax.Array,
+    plans: jax.Array | np.ndarray,
+    lengths: jax.Array | np.ndarray,
+    *,
+    key: Key,
 ) -> Dataset:
     """Plays on each level of `level_ids` the first `lengths` `[L]` actions of `plans` `[L, P]`.
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xplore.contracts.spaces import shape_dtype
 from xplore.contracts.types import EnvSpec, PyTree, Trajectory
 from xplore.parts.imitation import Examples
 
+NONE = np.float32(-1e38)  # below any score; a checkpoint holds finite numbers
 # By episode: of its return, the share of its states that were new in it, and how rare they are.
 Weights = tuple[float | jax.Array, float | jax.Array, float | jax.Array]
 
@@ -29,7 +31,7 @@ class Ranked(NamedTuple):
 
     Attributes:
         best: `[M]`; the first `num_filled` of them are there.
-        score: float32 `[M]`, that of the episode of each; -inf where there is none.
+        score: float32 `[M]`, that of the episode of each; NONE where there is none.
         recent: the last L steps of each env, leaves `[L, N, ...]`.
         running: sums over the episodes under way.
     """
@@ -42,7 +44,7 @@ class Ranked(NamedTuple):
     @property
     def num_filled(self) -> jax.Array:
         """How many steps there are, int32 `[]`."""
-        return jnp.sum(self.score > -jnp.inf).astype(jnp.int32)
+        return jnp.sum(self.score > NONE).astype(jnp.int32)
 
 
 def no_ranked(env: EnvSpec, num_envs: int, size: int) -> Ranked:
@@ -50,7 +52,7 @@ def no_ranked(env: EnvSpec, num_envs: int, size: int) -> Ranked:
     zeros = jnp.zeros(num_envs)
     return Ranked(
         best=_no_examples(env, (size,)),
-        score=jnp.full(size, -jnp.inf),
+        score=jnp.full(size, NONE),
         recent=_no_examples(env, (env.max_steps, num_envs)),
         running=Running(zeros, zeros, zeros, zeros),
     )
@@ -88,12 +90,12 @@ def rank(
         here = jnp.where(ended, score, following)
         return here, here
 
-    unknown = jnp.full(ended.shape[1], -jnp.inf)
+    unknown = jnp.full(ended.shape[1], NONE)
     _, of_step = jax.lax.scan(before, unknown, (ended, score), reverse=True)
     # Of the recent steps, the last `length` are of the episode that the rollout goes on with.
     size = memory.recent.action.shape[0]
     is_under_way = jnp.arange(size)[:, None] >= size - memory.running.length[None]
-    of_recent = jnp.where(is_under_way, of_step[:1], -jnp.inf)
+    of_recent = jnp.where(is_under_way, of_step[:1], NONE)
 
     steps = jax.tree.map(
         lambda x, y: jnp.concatenate([x, y]), memory.recent, Examples(traj.obs, traj.action)
