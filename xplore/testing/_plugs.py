@@ -20,6 +20,7 @@ from xplore.contracts.types import (
     LevelBatch,
     Metrics,
     PyTree,
+    ReadsPrivileged,
     RunSpec,
     SeesAgent,
     SeesReward,
@@ -320,7 +321,12 @@ def check_world_sampler(sampler: WorldSampler, env: Environment, *, num_levels: 
     state = p.checked_init(name, lambda key: sampler.init(key, env))
     traj, _ = p.trajectories(env, 3, 8)
     value = jax.random.uniform(jax.random.key(2), traj.reward.shape)
-    traj = traj._replace(extras=_Extras(value), privileged={}, next_privileged={})
+    reads = sampler.reads() if isinstance(sampler, ReadsPrivileged) else ()
+    traj = traj._replace(
+        extras=_Extras(value),
+        privileged={r: traj.privileged[r] for r in reads},
+        next_privileged={r: traj.next_privileged[r] for r in reads},
+    )
 
     def supply(sampler: WorldSampler, key: Key, state: PyTree) -> tuple[PyTree, LevelBatch]:
         if isinstance(sampler, SeesAgent):
