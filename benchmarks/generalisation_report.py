@@ -183,7 +183,8 @@ def _all_measures(
         "return": "eval/return",
         "steps / fewest": "eval/steps_over_optimal",
     }
-    least = min(cell.flops_per_step for cell in shown.values()) * task.budget_steps
+    learning = [cell.flops_per_step for name, cell in shown.items() if name != "random"]
+    least = min(learning, default=0.0) * task.budget_steps
     heads = [*columns, "MFLOP / step", f"held out after {least / 1e9:,.0f} GFLOP"]
     lines = [f"| W = {SHOWN} | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
     for name, cell in shown.items():
@@ -211,7 +212,7 @@ def draw_levels(suite: Suite, cells: Cells) -> Figure:
             colour = looks[name]
             mine = {w: c for (t, n, w), c in cells.items() if (t, n) == (task.label, name)}
             levels = sorted(mine)
-            if len(levels) == 1:  # what does not learn is the same for any W
+            if name == "random":  # the same for any W
                 value = mine[levels[0]].last["eval/success"].mean()
                 panel.axhline(value, color=colour, linestyle=":", label=name)
                 continue

@@ -69,7 +69,9 @@ GRID: Final = Suite(
     name="samplers",
     description="world samplers at equal env steps and equal FLOPs",
     tasks=(
-        _task("Maze-Perfect-13x13-v0", 122_880, "Maze-Perfect-7x7", size=7, max_steps=60),
+        _task(
+            "Maze-Perfect-13x13-v0", 122_880, "Maze-Perfect-7x7", size=7, num_blocks=0, max_steps=60
+        ),
         _task("CtxDeepSea-6-16-v0", 61_440, "CtxDeepSea-6 (control)"),
     ),
     methods=tuple(

@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from xplore.bench import jobs_of
 from xplore.benchmarks import generalisation as grid
 from xplore.benchmarks import generalisation_report as report
+from xplore.benchmarks import samplers
 from xplore.benchmarks.suite import Method, suites
 from xplore.benchmarks.together import kept, rows_of_grid, run_grid
 from xplore.contracts.errors import ConfigError
@@ -66,6 +68,7 @@ def test_the_suites_train_and_test_on_levels_that_never_meet():
     for name in ("generalise", "generalise-large"):
         suite = suites()[name]
         assert (suite.eval_levels, suite.eval_episodes) == (1000, 2)
+    assert len(jobs_of(samplers.GRID)) == 2 * len(samplers.SAMPLERS)  # all can be made
     assert {m.eval_greedy for m in suites()["generalise"].methods if m.agent == "ede"} == {True}
 
 
