@@ -9,6 +9,7 @@ from it. A family that is there already is not measured again; delete its entry 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -39,8 +40,9 @@ _REPEATS = 3
 
 
 def family_ids() -> list[str]:
-    """Registered ids of families: those that can be edited and solved."""
-    return [id for id in list_envs() if "/" not in id and isinstance(make(id), WorldFamily)]
+    """Registered ids of families: those that can be edited and solved, of CtxDeepSea one."""
+    ids = [id for id in list_envs() if "/" not in id and isinstance(make(id), WorldFamily)]
+    return [id for id in ids if not id.startswith("CtxDeepSea") or id == "CtxDeepSea-8-16-v0"]
 
 
 def cpu_seconds(run: Callable[[], Any]) -> float:
@@ -54,11 +56,13 @@ def cpu_seconds(run: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def with_pixels(env: Any) -> Any:
-    """The same family seen as 64 x 64 pixels."""
+def looks(env: Any) -> dict[str, Any]:
+    """A family as it is, and seen as 64 x 64 pixels if it can be."""
     if isinstance(env, GridFamily):
-        return replace(env, view=View(image="rgb64"))
-    return replace(env, look="rgb")
+        return {"symbols": env, "pixels": replace(env, view=View(image="rgb64"))}
+    if "look" in (field.name for field in dataclasses.fields(env)):
+        return {"symbols": env, "pixels": replace(env, look="rgb")}
+    return {"symbols": env}
 
 
 def _play(env: Any, num_steps: int) -> Callable[..., Any]:
@@ -120,7 +124,7 @@ def measure(id: str) -> dict[str, Any]:
         "edit_microseconds": cpu_seconds(lambda: edit(keys, levels)) * per_level,
         "solve_microseconds": cpu_seconds(lambda: solve(levels)) * per_level,
     }
-    for name, seen in (("symbols", env), ("pixels", with_pixels(env))):
+    for name, seen in looks(env).items():
         seconds = cpu_seconds(functools.partial(_play(seen, _STEPS), key, levels))
         found[f"{name}_steps_per_second"] = _CORES * LEVELS * _STEPS / seconds
     found["flops_per_level"] = count_flops(draw, ids) / LEVELS
@@ -139,18 +143,27 @@ def table(rows: list[dict[str, Any]]) -> str:
         f" | {r['max_steps']} | {r['random_success']:.1%} | {r['draw_microseconds']:.1f},"
         f" {r['edit_microseconds']:.0f}, {r['solve_microseconds']:.0f}"
         f" | {r['symbols_steps_per_second'] / 1e6:.1f}M"
-        f" | {r['pixels_steps_per_second'] / 1e6:.2f}M |"
+        f" | {_millions(r.get('pixels_steps_per_second'))} |"
         for r in rows
     ]
     return "\n".join(lines) + "\n"
 
 
-def main(out: tyro.conf.Positional[Path]) -> None:
-    """Measures what is not there yet, and writes the table."""
+def _millions(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate / 1e6:.2f}M"
+
+
+def main(out: tyro.conf.Positional[Path], only: tuple[str, ...] = ()) -> None:
+    """Measures what is not there yet, and writes the table.
+
+    Args:
+        out: the folder.
+        only: ids of families; all if none are given.
+    """
     file = out / "families.json"
     kept: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"families": []}
     rows = {row["id"]: row for row in kept["families"]}
-    for id in family_ids():
+    for id in only or family_ids():
         if id not in rows:
             rows[id] = measure(id)
             print(table([rows[id]]).splitlines()[-1], flush=True)
