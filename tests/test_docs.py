@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -81,7 +82,7 @@ def test_table_and_figures_are_spliced_from_results(generator, tmp_path):
 
 
 def test_capabilities_are_found_by_trying(generator):
-    from capabilities import capabilities
+    capabilities = importlib.import_module("capabilities").capabilities
 
     memory, table, floor = map(capabilities, ("ppo_rnn", "psrl", "random"))
     assert memory.observations == ("any observation", "an index")

@@ -66,7 +66,8 @@ def test_things_fall_as_by_a_plain_scan():
     def fall(grid, moving, position):
         rows = [boards.to_rows(m) for m in (grid <= DIRT, grid == BOULDER, grid == DIAMOND, moving)]
         rows[0] = boards.to_rows((grid == WALL) | (grid == DIRT))
-        found = falling.fallen(*rows, boards.one_cell(position, (side, side)))
+        agent = boards.one_cell(position, (side, side))
+        found = falling.fallen(rows[0], rows[1], rows[2], rows[3], agent)
         return [boards.to_mask(x, side) for x in found]
 
     position = jnp.asarray([y * side + x for y, x in agents], jnp.int32)
@@ -176,9 +177,12 @@ def test_enemies_chase_through_the_maze():
     @jax.vmap
     def watch(key, level):
         state, _ = env.reset_to_level(key, level)
-        return jax.lax.scan(
-            lambda s, k: (env.step(k, s, jnp.int32(0))[0],) * 2, state, jax.random.split(key, 60)
-        )[1]
+
+        def step(state, key):
+            after, _ = env.step(key, state, jnp.int32(0))
+            return after, after
+
+        return jax.lax.scan(step, state, jax.random.split(key, 60))[1]
 
     seen = jax.tree.map(np.asarray, watch(jax.random.split(KEY, 16), levels))
     away = np.abs(np.diff(seen.enemies, axis=1))

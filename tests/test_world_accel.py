@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ def test_the_buffer_grows_harder_over_training():
     By estimates of regret (`max_mc`, `positive_value_loss`) walls are added too, but what is kept
     are levels with short ways that the agent does not see: at this size it masters all others.
     """
-    env = xplore.make("Maze-Blocks-13x13-v0", size=7, num_blocks=0, max_steps=40)
+    env: Any = xplore.make("Maze-Blocks-13x13-v0", size=7, num_blocks=0, max_steps=40)
     config = Config(
         env=env,
         agent=xplore.make_agent("ppo", num_minibatches=4),

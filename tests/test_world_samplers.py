@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -319,7 +319,7 @@ def test_the_loop_shows_the_agent_and_counts_what_that_takes():
 
 
 def test_learning_progress_is_where_success_changes():
-    sampler = LearningProgress(num_levels=8, uniform=0.1)
+    sampler: Any = LearningProgress(num_levels=8, uniform=0.1)
     state = sampler.init(jax.random.key(0), ENV)
     learned, stuck = state.ids[3], state.ids[5]
     traj = rollout(jnp.array([learned, stuck]), [[1.0, 0.0]], [[True, True]])
@@ -327,6 +327,7 @@ def test_learning_progress_is_where_success_changes():
     drawn = sampler.sample(jax.random.key(1), state, ENV, 2000)[1].level_id
     share = np.mean(np.asarray(drawn) == int(learned))
     assert share == pytest.approx(0.9 + 0.1 / 8, abs=0.03)
+    metrics = {}
     for _ in range(60):  # mastered: both means are there
         state, metrics = sampler.update(state, None, traj)
     assert float(jnp.abs(state.fast - state.slow).max()) < 0.1
@@ -334,7 +335,7 @@ def test_learning_progress_is_where_success_changes():
 
 
 def test_the_curriculum_goes_from_easy_to_hard():
-    sampler = Curriculum(num_levels=50, start=0.2)
+    sampler: Any = Curriculum(num_levels=50, start=0.2)
     state = sampler.init(jax.random.key(0), ENV)
 
     def percents(state):
@@ -345,6 +346,7 @@ def test_the_curriculum_goes_from_easy_to_hard():
     solved = rollout(state.ids[state.difficulty[:4]], np.ones((1, 4)), np.ones((1, 4)))
     failed = rollout(state.ids[state.difficulty[:4]], np.zeros((1, 4)), np.ones((1, 4)))
     assert float(sampler.update(state, None, failed)[0].reach) == pytest.approx(0.2)
+    metrics = {}
     for _ in range(60):
         state, metrics = sampler.update(state, None, solved)
     assert float(metrics["reach"]) == 1.0
