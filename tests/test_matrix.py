@@ -69,6 +69,10 @@ REPRESENTATIVES = {
     "discrete with position": "gymnax/FrozenLake-misc",
     "discrete, finite": "Chain-v0",
     "symbols": "MiniGrid-DoorKey-5x5-v0",
+    "symbols with pieces": "Chaser-Easy-v0",
+    "symbols with keys": "Heist-Easy-v0",
+    "symbols with boulders": "Miner-Easy-v0",
+    "symbols and direction": "Maze-Perfect-13x13-v0",
     "symbols, endless": "Foraging-v0",
     "symbols, finite, endless": "Foraging-Tiny-v0",
 }
