@@ -323,11 +323,10 @@ def test_learning_progress_is_where_success_changes():
     state = sampler.init(jax.random.key(0), ENV)
     learned, stuck = state.ids[3], state.ids[5]
     traj = rollout(jnp.array([learned, stuck]), [[1.0, 0.0]], [[True, True]])
-    state, _ = sampler.update(state, None, traj)
+    state, metrics = sampler.update(state, None, traj)
     drawn = sampler.sample(jax.random.key(1), state, ENV, 2000)[1].level_id
     share = np.mean(np.asarray(drawn) == int(learned))
     assert share == pytest.approx(0.9 + 0.1 / 8, abs=0.03)
-    metrics = {}
     for _ in range(60):  # mastered: both means are there
         state, metrics = sampler.update(state, None, traj)
     assert float(jnp.abs(state.fast - state.slow).max()) < 0.1
@@ -343,13 +342,12 @@ def test_the_curriculum_goes_from_easy_to_hard():
 
     every = np.sort(np.asarray(levels_from_ids(ENV, state.ids).levels))[::-1]
     assert percents(state).min() >= every[10]
-    solved = rollout(state.ids[state.difficulty[:4]], np.ones((1, 4)), np.ones((1, 4)))
-    failed = rollout(state.ids[state.difficulty[:4]], np.zeros((1, 4)), np.ones((1, 4)))
+    ids, ended = state.ids[state.difficulty[:4]], np.ones((1, 4))
+    solved, failed = (rollout(ids, x * ended, ended) for x in (1, 0))
     assert float(sampler.update(state, None, failed)[0].reach) == pytest.approx(0.2)
-    metrics = {}
     for _ in range(60):
-        state, metrics = sampler.update(state, None, solved)
-    assert float(metrics["reach"]) == 1.0
+        state, _ = sampler.update(state, None, solved)
+    assert float(state.reach) == 1.0
     assert 0 < percents(state).min() <= every[every > 0][-3]
 
 
