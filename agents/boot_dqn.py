@@ -12,7 +12,7 @@ import optax
 from xplore.agents.networks import Activation, Symbols, Torso, init_params
 from xplore.agents.q_networks import QNetwork, make_q_network
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.replay import (
@@ -92,11 +92,7 @@ class BootDQN:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_heads", "updates_per_rollout", "target_period"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"boot_dqn: {name} is {getattr(self, name)}: it must be at least 1"
-                )
+        check_least("boot_dqn", self, num_heads=1, updates_per_rollout=1, target_period=1)
         if isinstance(self.mask_probability, float) and not 0.0 < self.mask_probability <= 1.0:
             raise ConfigError(
                 f"boot_dqn: mask_probability is {self.mask_probability}: it must be above 0 and at"

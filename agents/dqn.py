@@ -12,7 +12,7 @@ import optax
 from xplore.agents.networks import Activation, Symbols, Torso, init_params
 from xplore.agents.q_networks import QNetwork, make_q_network
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.exploration import (
@@ -118,9 +118,7 @@ class DQN:
 
     def __post_init__(self) -> None:
         check_exploration("dqn", self)
-        for name in ("num_quantiles", "n_step", "updates_per_rollout", "target_period"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"dqn: {name} is {getattr(self, name)}: it must be at least 1")
+        check_least("dqn", self, num_quantiles=1, n_step=1, updates_per_rollout=1, target_period=1)
 
     def init(self, key: Key, spec: RunSpec) -> DQNState:
         noisy = self.exploration == "noisy"

@@ -12,7 +12,7 @@ import optax
 from xplore.agents.networks import Activation, Symbols, Torso, init_params
 from xplore.agents.q_networks import QNetwork, make_q_network
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.exploration import ladder
@@ -107,13 +107,15 @@ class EDE:
 
     def __post_init__(self) -> None:
         check_acting("ede", self.acting)
-        least = {"num_heads": 2, "num_quantiles": 2}
-        for name in (*least, "n_step", "updates_per_rollout", "target_period"):
-            if getattr(self, name) < least.get(name, 1):
-                raise ConfigError(
-                    f"ede: {name} is {getattr(self, name)}: it must be at least"
-                    f" {least.get(name, 1)}"
-                )
+        check_least(
+            "ede",
+            self,
+            num_heads=2,
+            num_quantiles=2,
+            n_step=1,
+            updates_per_rollout=1,
+            target_period=1,
+        )
 
     def init(self, key: Key, spec: RunSpec) -> EDEState:
         network = make_q_network("ede", self, spec.env, num_numbers=self.num_quantiles)

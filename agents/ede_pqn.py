@@ -12,7 +12,7 @@ from xplore.agents.networks import Activation, Symbols, Torso, init_params
 from xplore.agents.pqn import PQNState, pqn_optimizer
 from xplore.agents.q_networks import make_q_network
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.exploration import ladder
@@ -87,13 +87,7 @@ class EDEPQN:
 
     def __post_init__(self) -> None:
         check_acting("ede_pqn", self.acting)
-        least = {"num_heads": 2, "num_quantiles": 2}
-        for name in (*least, "num_epochs", "num_minibatches"):
-            if getattr(self, name) < least.get(name, 1):
-                raise ConfigError(
-                    f"ede_pqn: {name} is {getattr(self, name)}: it must be at least"
-                    f" {least.get(name, 1)}"
-                )
+        check_least("ede_pqn", self, num_heads=2, num_quantiles=2, num_epochs=1, num_minibatches=1)
 
     def init(self, key: Key, spec: RunSpec) -> PQNState:
         check_minibatches("ede_pqn", spec.num_envs, self.num_minibatches)

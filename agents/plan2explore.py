@@ -11,7 +11,7 @@ import optax
 
 from xplore.agents.networks import Symbols
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.spaces import Discrete, Space
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
@@ -120,11 +120,14 @@ class Plan2Explore:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("horizon_steps", "updates_per_rollout", "target_period", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"plan2explore: {name} is {getattr(self, name)}: it must be at least 1"
-                )
+        check_least(
+            "plan2explore",
+            self,
+            horizon_steps=1,
+            updates_per_rollout=1,
+            target_period=1,
+            batch_size=1,
+        )
         if self.num_models < 2:
             raise ConfigError(f"plan2explore: num_models is {self.num_models}: two can disagree")
         if self.symbols == "embed":

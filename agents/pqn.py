@@ -12,7 +12,7 @@ import optax
 from xplore.agents.networks import Activation, Symbols, Torso, init_params
 from xplore.agents.q_networks import QNetwork, make_q_network
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.exploration import (
@@ -133,9 +133,7 @@ class PQN:
 
     def __post_init__(self) -> None:
         check_exploration("pqn", self)
-        for name in ("num_epochs", "num_minibatches", "num_quantiles"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"pqn: {name} is {getattr(self, name)}: it must be at least 1")
+        check_least("pqn", self, num_epochs=1, num_minibatches=1, num_quantiles=1)
 
     def init(self, key: Key, spec: RunSpec) -> PQNState:
         check_minibatches("pqn", spec.num_envs, self.num_minibatches)

@@ -20,7 +20,7 @@ from xplore.agents.recurrent import (
     told_last,
 )
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.exploration import (
@@ -121,11 +121,7 @@ class PQNRNN:
         check_exploration("pqn_rnn", self)
         if self.exploration == "noisy":
             raise ConfigError("pqn_rnn has no noisy layers: explore by 'epsilon', or use 'pqn'")
-        for name in ("num_epochs", "num_minibatches", "memory_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"pqn_rnn: {name} is {getattr(self, name)}: it must be at least 1"
-                )
+        check_least("pqn_rnn", self, num_epochs=1, num_minibatches=1, memory_size=1)
 
     def init(self, key: Key, spec: RunSpec) -> PQNState:
         check_minibatches("pqn_rnn", spec.num_envs, self.num_minibatches)

@@ -11,7 +11,7 @@ import optax
 
 from xplore.agents.ppo import PPO
 from xplore.contracts.component import component, replace
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, Policy, PyTree, RunSpec, Trajectory
 from xplore.parts.cells import Cells
@@ -82,9 +82,7 @@ class Rapid:
     imitation_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("buffer_size", "batch_size", "imitation_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rapid: {name} is {getattr(self, name)}: it must be at least 1")
+        check_least("rapid", self, buffer_size=1, batch_size=1, imitation_steps=1)
 
     def init(self, key: Key, spec: RunSpec) -> RapidState:
         if spec.env.max_steps < 1:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import mctx as untyped_mctx
 
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.types import Key, PyTree
 from xplore.parts.hashing import hash_pytree
 
@@ -57,9 +57,7 @@ def check_options(agent: str, options: Options, sizes: tuple[str, ...]) -> None:
     """
     if options.policy not in get_args(Policy):
         raise ConfigError(f"{agent}: policy is {options.policy!r}: use 'gumbel' or 'puct'")
-    for name in ("num_simulations", *sizes):
-        if getattr(options, name) < 1:
-            raise ConfigError(f"{agent}: {name} is {getattr(options, name)}: it must be at least 1")
+    check_least(agent, options, **dict.fromkeys(("num_simulations", *sizes), 1))
 
 
 def search(

@@ -30,6 +30,22 @@ class CheckpointError(XploreError):
     """A checkpoint that does not belong to this run, or cannot be read."""
 
 
+def check_least(name: str, options: object, **least: int) -> None:
+    """Refuses numbers among the fields of `options` that are below the least they may be.
+
+    >>> import types
+    >>> check_least("ppo", types.SimpleNamespace(num_epochs=0), num_epochs=1)
+    Traceback (most recent call last):
+    xplore.contracts.errors.ConfigError: ppo: num_epochs is 0: it must be at least 1
+
+    Raises:
+        ConfigError: names the first such field.
+    """
+    for field, number in least.items():
+        if (given := getattr(options, field)) < number:
+            raise ConfigError(f"{name}: {field} is {given}: it must be at least {number}")
+
+
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Returns `"; did you mean 'a' or 'b'?"` for the closest of `known`, or `""`.
 

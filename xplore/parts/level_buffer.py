@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.types import Environment, Key, LevelBatch, Metrics, PyTree, Trajectory
 from xplore.parts.level_scores import LevelScore, Tally, add_rollout, empty_tally, scored
 from xplore.parts.play import select
@@ -41,12 +41,24 @@ class Buffer(NamedTuple):
     tried_steps: jax.Array
 
 
-def check_buffer(
-    sampler: str, size: int, prioritisation: str, temperature: float, staleness: float
-) -> None:
+class Replays(Protocol):
+    """The options of a sampler that replays levels: what a buffer is weighed by."""
+
+    @property
+    def buffer_size(self) -> int: ...
+    @property
+    def prioritisation(self) -> Prioritisation: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def staleness(self) -> float: ...
+
+
+def check_buffer(sampler: str, options: Replays) -> None:
     """Refuses numbers that no buffer could have, with a ConfigError."""
-    if size < 1:
-        raise ConfigError(f"{sampler}: buffer_size is {size}: it must be at least 1")
+    prioritisation, temperature = options.prioritisation, options.temperature
+    staleness = options.staleness
+    check_least(sampler, options, buffer_size=1)
     if prioritisation not in ("rank", "proportional"):
         raise ConfigError(
             f"{sampler}: prioritisation is {prioritisation!r}: it must be 'rank' or 'proportional'"
@@ -131,19 +143,12 @@ def levels_at(buffer: Buffer, place: jax.Array) -> LevelBatch:
     return LevelBatch(jax.tree.map(lambda x: x[place], buffer.levels), buffer.level_id[place])
 
 
-def replayed(
-    key: Key,
-    buffer: Buffer,
-    spare: LevelBatch,
-    *,
-    prioritisation: Prioritisation,
-    temperature: float | jax.Array,
-    staleness: float | jax.Array,
-) -> LevelBatch:
+def replayed(key: Key, buffer: Buffer, spare: LevelBatch, options: Replays) -> LevelBatch:
     """As many levels of the buffer as there are in `spare`, or that where nothing is scored yet."""
     weights = replay_weights(
-        buffer, prioritisation=prioritisation, temperature=temperature, staleness=staleness
-    )
+        buffer, prioritisation=options.prioritisation, temperature=options.temperature,
+        staleness=options.staleness,
+    )  # fmt: skip
     num = spare.level_id.shape[0]
     nothing = jnp.broadcast_to(~jnp.any(buffer.is_scored), num)
     return LevelBatch(*select(nothing, spare, levels_at(buffer, draw(key, weights, num))))

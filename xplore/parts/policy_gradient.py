@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.spaces import Discrete
 from xplore.contracts.types import Key, Metrics, Policy, PyTree, RunSpec, Trajectory
 from xplore.parts.fitting import clipped
@@ -80,11 +80,7 @@ def check_options(name: str, options: ClippedOptions) -> None:
     """Refuses numbers that no run could use, with a ConfigError."""
     if options.value_heads not in (1, 2):
         raise ConfigError(f"{name}: value_heads is {options.value_heads}: it must be 1 or 2")
-    for field in ("num_epochs", "num_minibatches"):
-        if getattr(options, field) < 1:
-            raise ConfigError(
-                f"{name}: {field} is {getattr(options, field)}: it must be at least 1"
-            )
+    check_least(name, options, num_epochs=1, num_minibatches=1)
 
 
 def check_run(name: str, options: ClippedOptions, spec: RunSpec) -> Discrete:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from xplore.contracts.component import component
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_world_sampler
 from xplore.contracts.types import (
     Agent,
@@ -66,12 +66,8 @@ class ACCEL:
 
     def __post_init__(self) -> None:
         check_score("accel", self.score)
-        lb.check_buffer(
-            "accel", self.buffer_size, self.prioritisation, self.temperature, self.staleness
-        )
-        for name in ("num_edited", "num_edits", "num_new"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"accel: {name} is {getattr(self, name)}: it must be at least 1")
+        lb.check_buffer("accel", self)
+        check_least("accel", self, num_edited=1, num_edits=1, num_new=1)
 
     def init(self, key: Key, env: Environment) -> lb.Buffer:
         _mutable(env)
@@ -83,7 +79,7 @@ class ACCEL:
     ) -> tuple[lb.Buffer, LevelBatch]:
         key_new, key_draw = jax.random.split(key)
         fresh = levels_from_ids(env, fresh_ids(key_new, num_levels))
-        return state, self._draw(key_draw, state, fresh)
+        return state, lb.replayed(key_draw, state, fresh, self)
 
     def sample_for(
         self,
@@ -97,7 +93,7 @@ class ACCEL:
         key_new, key_parents, key_edits, key_try, key_draw = jax.random.split(key, 5)
         new = levels_from_ids(env, fresh_ids(key_new, self.num_new))
         spare = jax.tree.map(lambda x: x[jnp.arange(self.num_edited) % self.num_new], new)
-        parents = self._draw(key_parents, state, spare)
+        parents = lb.replayed(key_parents, state, spare, self)
         children = _edited(key_edits, _mutable(env), parents.levels, self.num_edits)
         bred = LevelBatch(children, content_ids(children))
         tried = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), new, bred)
@@ -110,7 +106,7 @@ class ACCEL:
         num_tried = self.num_new + self.num_edited
         buffer = buffer._replace(tried_steps=jnp.float32(steps * num_tried))
         spare = jax.tree.map(lambda x: x[jnp.arange(num_levels) % num_tried], tried)
-        return buffer, self._draw(key_draw, buffer, spare)
+        return buffer, lb.replayed(key_draw, buffer, spare, self)
 
     def update(
         self, state: lb.Buffer, batch: LevelBatch, traj: Trajectory
@@ -119,12 +115,6 @@ class ACCEL:
         buffer = lb.learn(state, traj, scores, self.score)
         generated = jnp.float32(self.num_new + self.num_edited)
         return buffer, {"levels_generated": generated, **lb.metrics_of(buffer)}
-
-    def _draw(self, key: Key, buffer: lb.Buffer, spare: LevelBatch) -> LevelBatch:
-        return lb.replayed(
-            key, buffer, spare, prioritisation=self.prioritisation, temperature=self.temperature,
-            staleness=self.staleness,
-        )  # fmt: skip
 
 
 def _mutable(env: Environment) -> Mutable:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from xplore.contracts.component import component
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import check_least
 from xplore.contracts.registry import make_agent, register_world_sampler
 from xplore.contracts.types import (
     Agent,
@@ -95,11 +95,7 @@ class PAIRED:
     baseline_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, least in (("num_levels", 1), ("num_designs", 1), ("num_choices", 2)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"paired: {name} is {getattr(self, name)}: it must be at least {least}"
-                )
+        check_least("paired", self, num_levels=1, num_designs=1, num_choices=2)
 
     def init(self, key: Key, env: Environment) -> PairedState:
         steps = trial_steps("paired", env, self.scoring_steps, 1)

@@ -68,9 +68,7 @@ class PLR:
 
     def __post_init__(self) -> None:
         check_score("plr", self.score)
-        lb.check_buffer(
-            "plr", self.buffer_size, self.prioritisation, self.temperature, self.staleness
-        )
+        lb.check_buffer("plr", self)
         if self.num_levels < 0:
             raise ConfigError(f"plr: num_levels is {self.num_levels}: give 0 for no limit")
         if not 0 <= self.replay_probability < 1:
@@ -96,10 +94,7 @@ class PLR:
         num_new = self._num_new(num_levels)
         new = levels_from_ids(env, self._new_ids(key_new, state, num_new))
         again = jax.tree.map(lambda x: x[jnp.arange(num_levels) % num_new], new)
-        replayed = lb.replayed(
-            key_draw, buffer, again, prioritisation=self.prioritisation,
-            temperature=self.temperature, staleness=self.staleness,
-        )  # fmt: skip
+        replayed = lb.replayed(key_draw, buffer, again, self)
         room = min(self.buffer_size, self.num_levels or self.buffer_size)
         full = jnp.sum(buffer.is_scored) >= jnp.maximum(self.min_fill * room, 1.0)
         is_new = jax.random.permutation(key_place, jnp.arange(num_levels) < num_new) | ~full

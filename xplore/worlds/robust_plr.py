@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from xplore.contracts.component import component
-from xplore.contracts.errors import ConfigError
+from xplore.contracts.errors import check_least
 from xplore.contracts.registry import register_world_sampler
 from xplore.contracts.types import (
     Agent,
@@ -60,11 +60,8 @@ class RobustPLR:
 
     def __post_init__(self) -> None:
         check_score("robust_plr", self.score)
-        lb.check_buffer(
-            "robust_plr", self.buffer_size, self.prioritisation, self.temperature, self.staleness
-        )
-        if self.num_new < 1:
-            raise ConfigError(f"robust_plr: num_new is {self.num_new}: it must be at least 1")
+        lb.check_buffer("robust_plr", self)
+        check_least("robust_plr", self, num_new=1)
 
     def init(self, key: Key, env: Environment) -> lb.Buffer:
         trial_steps("robust_plr", env, self.scoring_steps, 1)
@@ -75,7 +72,7 @@ class RobustPLR:
     ) -> tuple[lb.Buffer, LevelBatch]:
         key_new, key_draw = jax.random.split(key)
         fresh = levels_from_ids(env, fresh_ids(key_new, num_levels))
-        return state, self._draw(key_draw, state, fresh)
+        return state, lb.replayed(key_draw, state, fresh, self)
 
     def sample_for(
         self,
@@ -96,7 +93,7 @@ class RobustPLR:
         buffer = lb.insert(state, new, score, tally)
         buffer = buffer._replace(tried_steps=jnp.float32(steps * self.num_new))
         spare = jax.tree.map(lambda x: x[jnp.arange(num_levels) % self.num_new], new)
-        return buffer, self._draw(key_draw, buffer, spare)
+        return buffer, lb.replayed(key_draw, buffer, spare, self)
 
     def update(
         self, state: lb.Buffer, batch: LevelBatch, traj: Trajectory
@@ -104,9 +101,3 @@ class RobustPLR:
         scores = step_scores("robust_plr", self.score, traj, self.discount, self.trace)
         buffer = lb.learn(state, traj, scores, self.score)
         return buffer, {"levels_generated": jnp.float32(self.num_new), **lb.metrics_of(buffer)}
-
-    def _draw(self, key: Key, buffer: lb.Buffer, spare: LevelBatch) -> LevelBatch:
-        return lb.replayed(
-            key, buffer, spare, prioritisation=self.prioritisation, temperature=self.temperature,
-            staleness=self.staleness,
-        )  # fmt: skip
