@@ -128,21 +128,25 @@ class View:
         if self.image == "rgb64":
             tile = _PIXELS // max(shape)
             return _framed(render.picture(shape, state, tile, highlight=False))
+        if self.image == "partial":
+            words = partial_view(shape, state, self.size, see_through, _word_of)
+            return _parts(words.ravel()).reshape(*words.shape, 3)
         view = partial_view(shape, state, self.size, see_through)
         if self.image == "compact":
             return view[..., None]
         if self.image == "rgb":
             return render.view_picture(view, self.tile_size)
-        if self.image == "one_hot":
-            return jnp.asarray(_one_hot_table())[view.astype(jnp.int32)]
-        words = jnp.asarray(_words())[view.astype(jnp.int32)]
-        return _parts(words.ravel()).reshape(*view.shape, 3)
+        return jnp.asarray(_one_hot_table())[view.astype(jnp.int32)]
 
 
 @functools.cache
 def _words() -> npt.NDArray[np.uint16]:
     """`cells.UPSTREAM` with the three numbers of a byte in one word."""
     return cells.UPSTREAM.astype(np.uint16) @ np.array([1, 1 << 4, 1 << 7], np.uint16)
+
+
+def _word_of(view: jax.Array) -> jax.Array:
+    return jnp.asarray(_words())[view.astype(jnp.int32)]
 
 
 @apart

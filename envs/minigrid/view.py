@@ -142,7 +142,11 @@ def _flood(
 
 
 def partial_view(
-    shape: tuple[int, int], state: State, size: int = VIEW_SIZE, see_through_walls: bool = False
+    shape: tuple[int, int],
+    state: State,
+    size: int = VIEW_SIZE,
+    see_through_walls: bool = False,
+    read: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """The bytes `[size, size]` that the agent sees: 0 out of sight, and in its place its load.
 
@@ -151,11 +155,24 @@ def partial_view(
         state: of one env.
         size: side of the view, odd.
         see_through_walls: whether all cells are visible.
+        read: what to make of each byte in the last stage, such as a look-up; a function that is
+            defined once, since every one is compiled by itself.
     """
-    view = _cropped(shape, size)(state.grid, state.position, state.direction)
     if see_through_walls:
-        return _loaded(view, state.carrying)
-    return _in_sight(view, _rows_in_sight(view), state.carrying)
+        look = _all_in_sight(shape, size, read)
+        return look(state.grid, state.position, state.direction, state.carrying)
+    view = _cropped(shape, size)(state.grid, state.position, state.direction)
+    return _in_sight(read)(view, _rows_in_sight(view), state.carrying)
+
+
+@functools.cache
+def _all_in_sight(shape: tuple[int, int], size: int, read: Any) -> Callable[..., jax.Array]:
+    def look(
+        grid: jax.Array, position: jax.Array, direction: jax.Array, carrying: jax.Array
+    ) -> jax.Array:
+        return _with_load(crop(grid, shape, position, direction, size), carrying, read)
+
+    return apart(look)
 
 
 @functools.cache
@@ -163,14 +180,15 @@ def _cropped(shape: tuple[int, int], size: int) -> Callable[..., jax.Array]:
     return apart(lambda grid, position, direction: crop(grid, shape, position, direction, size))
 
 
-@apart
-def _in_sight(view: jax.Array, rows: jax.Array, carrying: jax.Array) -> jax.Array:
-    seen = view & -_unpacked(rows, view.shape[0]).astype(jnp.uint8)
-    return _with_load(seen, carrying)
+@functools.cache
+def _in_sight(read: Any) -> Callable[..., jax.Array]:
+    def look(view: jax.Array, rows: jax.Array, carrying: jax.Array) -> jax.Array:
+        seen = view & -_unpacked(rows, view.shape[0]).astype(jnp.uint8)
+        return _with_load(seen, carrying, read)
+
+    return apart(look)
 
 
-def _with_load(view: jax.Array, carrying: jax.Array) -> jax.Array:
-    return view.at[view.shape[0] // 2, -1].set(carrying)
-
-
-_loaded = apart(_with_load)
+def _with_load(view: jax.Array, carrying: jax.Array, read: Any) -> jax.Array:
+    view = view.at[view.shape[0] // 2, -1].set(carrying)
+    return view if read is None else read(view)
