@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import xplore
 from xplore.cli.main import main
 from xplore.contracts.errors import XploreError
 from xplore.envs.families.maze import maze
 from xplore.envs.families.spec import family, load_spec
 from xplore.envs.families.varied import Varied, varying
-from xplore.testing import _programs
+from xplore.testing import _programs, check_world_sampler
 
 MAZE = "Maze-Perfect-13x13-v0"
 
@@ -83,6 +84,18 @@ def test_options_vary_from_level_to_level():
     assert len(np.unique(perfect)) == 1
     assert len(np.unique(varied)) > 4
     assert np.all(varied <= perfect)
+
+
+def test_a_file_is_an_environment_and_its_options_can_be_searched(tmp_path):
+    spec = tmp_path / "spec.toml"
+    spec.write_text(f'env = "{MAZE}"\n[options]\nsize = 9\n[ranges]\nbraid = [0, 1]\n')
+    env = xplore.make(str(spec))
+    assert env == Varied(maze(size=9, layout="kruskal"), ("braid",), (0.0,), (1.0,))
+    check_world_sampler(xplore.make_world_sampler("spec_search"), env)
+    with pytest.raises(XploreError, match="has no option 'size'"):
+        xplore.make(str(spec), size=7)
+    with pytest.raises(XploreError, match="cannot be read"):
+        xplore.make(str(tmp_path / "none.toml"))
 
 
 def test_a_sheet_of_levels(tmp_path, capsys):

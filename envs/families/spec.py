@@ -28,6 +28,7 @@ from xplore.envs.families.varied import Varied
 _PARTS = ("env", "options", "ranges")
 
 
+@registry.register_env_file(".toml")
 def load_spec(path: Path | str) -> WorldFamily:
     """The family that a file describes.
 

@@ -55,10 +55,8 @@ def worlds(args: Sequence[str]) -> None:
 
 def _family(spec: str) -> WorldFamily:
     from xplore.contracts.registry import make
-    from xplore.envs.families.spec import family, load_spec
+    from xplore.envs.families.spec import family
 
-    if spec.endswith(".toml"):
-        return load_spec(spec)
     made = make(spec)
     return made if isinstance(made, WorldFamily) else family({"env": spec})
 

@@ -7,7 +7,7 @@
 Discovery imports the folders of the plugs at the first look-up; an external package takes part
 through an entry point in the group `xplore.plugins` whose module registers when imported. Besides
 ids, `make_*` takes `path/to/file.py:name` for a component that lives in a user's own file, and
-`make` takes `wrapper/ID`, an environment inside a registered wrapper.
+`make` takes `wrapper/ID`, an environment inside a registered wrapper, and `path/to/spec.toml`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Entry(NamedTuple):
 
 
 _entries: dict[str, dict[str, Entry]] = {kind: {} for kind in _KIND_NAMES}
+_readers: dict[str, Callable[[str], Any]] = {}  # by the end of a file's name
 
 
 def _register(kind: str, id: str, kwargs: dict[str, Any]) -> Callable[[F], F]:
@@ -87,6 +88,19 @@ def register_env_wrapper(id: str, /, **kwargs: Any) -> Callable[[F], F]:
     `make("id/ENV")` then makes the environment ENV inside it, with the options of both.
     """
     return _register("wrapper", id, kwargs)
+
+
+def register_env_file(suffix: str, /) -> Callable[[F], F]:
+    """Registers a function that makes an environment of a file whose name ends in `suffix`.
+
+    `make("path/to/file.suffix")` then calls it with the path.
+    """
+
+    def decorate(reader: F) -> F:
+        _readers[suffix] = reader
+        return reader
+
+    return decorate
 
 
 def register_agent(id: str, /, **kwargs: Any) -> Callable[[F], F]:
@@ -121,7 +135,7 @@ def entries(kind: str) -> dict[str, Entry]:
 
 
 def find(kind: str, id: str) -> Entry:
-    """The entry of `id`, which may be `path/to/file.py:name`.
+    """The entry of `id`, which may be `path/to/file.py:name`, or a file such as `worlds.toml`.
 
     Raises:
         UnknownIdError: nothing is registered under `id`; names the closest ids.
@@ -132,12 +146,23 @@ def find(kind: str, id: str) -> Entry:
     known = entries(kind)
     if id in known:
         return known[id]
+    if kind == "env" and Path(id).suffix in _readers:
+        return _read(id)
     prefix, _, inner = id.partition("/")
     if kind == "env" and inner and prefix in entries("wrapper"):
         return _wrapped(id, entries("wrapper")[prefix], find("env", inner))
     raise UnknownIdError(
         f"unknown {_KIND_NAMES[kind]} {id!r}{did_you_mean(id, known)} (`xplore list` shows all)"
     )
+
+
+def _read(id: str) -> Entry:
+    """The entry of an environment that a file describes: all its options are in the file."""
+
+    def factory() -> Any:
+        return _readers[Path(id).suffix](id)
+
+    return Entry("env", id, factory, {})
 
 
 def _wrapped(id: str, wrapper: Entry, inner: Entry) -> Entry:

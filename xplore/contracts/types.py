@@ -200,6 +200,24 @@ class Solvable(Environment, Protocol):
 
 
 @runtime_checkable
+class Varying(Environment, Protocol):
+    """An environment whose levels are drawn with options that differ from level to level.
+
+    Attributes:
+        names: of the options.
+        low, high: the least and the greatest value of each.
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def sample_level_with(self, key: Key, values: jax.Array) -> PyTree:
+        """Draws a level of the options `values`, float32 `[len(names)]`."""
+        ...
+
+
+@runtime_checkable
 class WorldFamily(Mutable, Solvable, Protocol):
     """An environment whose levels can also be edited, solved, checked and written down.
 
