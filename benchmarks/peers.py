@@ -244,7 +244,7 @@ def table(measured: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, line in sorted(measured["lines"].items(), key=lambda x: _order(x[0])):
         id, num_envs = name.rsplit(" ", 1)
-        speeds = [_short(line.get(c, {}).get("steps_per_second")) for c in CONTENDERS]
+        speeds = [_told(line.get(c, {})) for c in CONTENDERS]
         times = ratio(line)
         costs = [
             " / ".join(_number(line[c].get(what), digits) for c in CONTENDERS[:3] if c in line)
@@ -267,6 +267,13 @@ def table(measured: dict[str, Any]) -> str:
 def _order(name: str) -> tuple[bool, str, int]:
     id, num_envs = name.rsplit(" ", 1)
     return id not in HEADLINES, id, int(num_envs)
+
+
+def _told(measured: Measured) -> str:
+    """A contender's steps/s, or why there is none."""
+    if "not done" in measured.get("failed", ""):
+        return f"none in {_MOST_SECONDS} s"
+    return _short(measured.get("steps_per_second"))
 
 
 def _short(value: float | None) -> str:
