@@ -117,7 +117,8 @@ def test_lambda_returns_of_both_rewards_against_a_loop(batch):
         params, flat = state.learned.params, batch.next_obs.reshape(-1, 3)
         after = foresee_obs(state.network, params, flat).value.reshape(B, T, 2)
         new = novelty(visits, rows_of(batch.obs, 2, 64))
-        return after, new, visits, targets(agent, state.network, params, visits, batch)
+        start = jnp.float32(2.5)
+        return after, new, visits, targets(agent, state.network, params, visits, batch, start)
 
     after, new, visits, found = map(np.asarray, both(KEY))
     rows = np.asarray(rows_of(batch.obs, 2, 64))
@@ -126,11 +127,14 @@ def test_lambda_returns_of_both_rewards_against_a_loop(batch):
     for b in range(B):
         total = np.zeros(2)
         for t in reversed(range(T if b < 2 else 4)):
-            last = t == (T if b < 2 else 4) - 1 or bool(batch.truncated[b, t])
-            mixed = after[b, t] if last else 0.7 * total + 0.3 * after[b, t]
+            ended = bool(batch.truncated[b, t] | batch.terminated[b, t])
+            last = t == (T if b < 2 else 4) - 1 or ended
+            mixed = after[b, t].copy() if last else 0.7 * total + 0.3 * after[b, t]
+            if ended:  # exploring goes on in the next episode, whatever ended this one
+                mixed[1] = 2.5
             paid = [0.0, 0.3 * new[b, t, batch.action[b, t], 0]]
             total = np.asarray(batch.reward[b, t]) + paid
-            total = total + 0.9 * (not batch.terminated[b, t]) * mixed
+            total = total + 0.9 * np.array([not batch.terminated[b, t], 1]) * mixed
             np.testing.assert_allclose(found[b, t], total, rtol=1e-4, atol=1e-5)
 
 
@@ -166,7 +170,8 @@ def test_a_model_says_what_the_best_action_is_worth(batch):
 
 def test_windows_end_with_the_episode(batch):
     value = jnp.ones((B, T, 2))
-    window = jax.jit(_windows, static_argnums=3)(batch, value, jnp.ones((B, T, A, 2)), K)
+    new = jnp.ones((B, T, A, 2))
+    window = jax.jit(_windows, static_argnums=4)(batch, value, new, jnp.float32(2.5), K)
     alive, known, targets = (
         np.asarray(x).reshape(K + 1, B, T, -1) for x in (window.alive, window.known, window.value)
     )
@@ -176,7 +181,10 @@ def test_windows_end_with_the_episode(batch):
             is_alive = is_alive and t + k < T and bool(batch.valid[b, t + k])
             assert alive[k, b, t] == is_alive
             assert known[k, b, t] == (is_alive or over)
-            assert (targets[k, b, t] == is_alive).all()
+            if is_alive:
+                assert (targets[k, b, t] == 1).all()
+            elif over:
+                np.testing.assert_array_equal(targets[k, b, t], [0, 2.5])
             over |= is_alive and bool(batch.terminated[b, t + k])
             is_alive = is_alive and not batch.terminated[b, t + k] | batch.truncated[b, t + k]
 
@@ -221,3 +229,15 @@ def test_probe(agent, probe):
     last = np.nanmean(result.metrics["episode/return"][0, -10:])
     assert last == pytest.approx(env.optimal_return, abs=0.15)
     assert float(result.metrics["agent/model_steps"][0, -1]) == 16 * config.budget_steps
+
+
+@pytest.mark.slow
+def test_an_end_is_no_reason_to_keep_away_from_success():
+    config = xplore.Config(
+        xplore.make("Probe-Exploration-v0"), AlphaZero(novelty_bonus=1.0),
+        xplore.make_bonus("none"), xplore.make_world_sampler("fresh"),
+        budget_steps=16 * 16 * 96, num_envs=16, num_steps=16,
+    )  # fmt: skip
+    result = xplore.train(config, seeds=1)
+    assert np.nanmean(result.metrics["episode/success"][0, -16:]) > 0.3
+    assert float(result.state.agent.start_value[0]) > 1.0

@@ -29,8 +29,8 @@ from xplore.parts.play import select
 class Node(NamedTuple):
     """Where a search is: the env state `[N, ...]`, what is seen, whether the episode is over.
 
-    After an episode's end nothing moves: where it `terminated` all is worth nothing, where a time
-    limit cut it the value stays that of what was seen.
+    After an episode's end nothing moves: where it `terminated` the task is worth nothing, where a
+    time limit cut it the value stays that of what was seen; exploring goes on at a start.
     """
 
     state: PyTree
@@ -48,7 +48,8 @@ class AlphaZero:
     A leaf is worth V(o), learned from lambda-returns of replayed rollouts; the policy is learned
     from the search's. To explore, a simulated step earns novelty_bonus / sqrt(1 + N(o, a)) more, by
     the visits of real steps (observations are told apart by a hash), and V has a part of its own
-    for that and the intrinsic reward, of which a replayed step gets what it is worth by now.
+    for that and the intrinsic reward, of which a replayed step gets what it is worth by now. That
+    part does not end with an episode: what follows is worth what it is at starts.
 
     Steps of the environment that searches make are in the metric "model_steps", not in the budget.
     Where it is not given the environment it acts by the policy alone. `greedy()` searches for the
@@ -143,7 +144,7 @@ class AlphaZero:
 
         def said(obs: PyTree) -> tuple[jax.Array, jax.Array]:
             found = foresee_obs(state.network, state.learned.params, obs)
-            return found.logits, self._worth(found.value)
+            return found.logits, found.value
 
         def step(action: jax.Array, node: Node) -> tuple[Arrival, Node]:
             moved, ts = jax.vmap(env.step, (None, 0, 0))(fixed, node.state, action)
@@ -157,16 +158,19 @@ class AlphaZero:
                 terminated=jnp.where(node.ended, node.terminated, ts.terminated),
             )
             logits, value = said(after.obs)
+            task = jnp.where(after.terminated, 0.0, value[..., 0])
+            exploring = jnp.where(after.ended, state.start_value, value[..., 1])
             arrival = Arrival(
                 reward=jnp.where(node.ended, 0.0, reward),
                 discount=jnp.where(node.ended, 1.0, self.discount),
                 logits=logits,
-                value=jnp.where(after.terminated, 0.0, value),
+                value=self._worth(jnp.stack([task, exploring], axis=-1)),
             )
             return arrival, after
 
         logits, value = said(obs)
-        action, extras = search(self, key, logits, value, Node(env_state, obs, never, never), step)
+        root = Node(env_state, obs, never, never)
+        action, extras = search(self, key, logits, self._worth(value), root, step)
         return (), action, extras
 
     def update(

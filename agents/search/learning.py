@@ -12,7 +12,7 @@ import optax
 from xplore.agents.networks import resolve_torso
 from xplore.agents.search.network import Foreseen, SearchNetwork
 from xplore.agents.search.plan import Extras, novelty, rows_of
-from xplore.agents.search.targets import LearnOptions, Segment, taken, targets
+from xplore.agents.search.targets import LearnOptions, Segment, foresee_obs, taken, targets
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, shape_dtype
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
@@ -29,6 +29,7 @@ class SearchState:
         replay: of one env's rollouts, `Segment`s.
         visits: float32 `[M, A]`, how often an action was taken at an observation, by its hash.
         model_steps: float32 `[]`, steps that searches have made.
+        start_value: float32 `[]`, what exploring is worth from the start of an episode.
         network: what `learned` is of.
     """
 
@@ -36,6 +37,7 @@ class SearchState:
     replay: PyTree
     visits: jax.Array
     model_steps: jax.Array
+    start_value: jax.Array
     network: SearchNetwork = dataclasses.field(metadata={"static": True})
 
 
@@ -93,6 +95,7 @@ def first_state(
         replay=_replay(options, spec.num_steps).init_items(item),
         visits=jnp.zeros((options.table_size, actions.num)),
         model_steps=jnp.float32(0),
+        start_value=jnp.float32(0),
         network=network,
     )
 
@@ -121,15 +124,18 @@ def learn(
     rows = rows_of(traj.obs, 2, options.table_size)
     visits = state.visits.at[rows, traj.action].add(1.0)
     length = state.replay.experience.valid.shape[-1]
+    start_value = _start_value(state, traj)
     replay = _replay(options, length)
     buffer = replay.add(state.replay, _segments(options, traj, r_int, length))
 
     def step(learned: Learned, batch: Any, key: Key) -> tuple[Learned, Metrics]:
         older = learned.target_params
-        target = targets(options, state.network, older, visits, batch, untried_value)
+        target = targets(options, state.network, older, visits, batch, start_value, untried_value)
+        new = novelty(visits, rows_of(batch.obs, 2, options.table_size))
+        window = _windows(batch, target, new, start_value, unroll_steps)
 
         def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-            return _loss(options, state.network, params, visits, batch, target, unroll_steps)
+            return _loss(state.network, params, window, jnp.mean(target))
 
         gradient, metrics = jax.grad(loss, has_aux=True)(learned.params)
         return descend(learned, gradient, _optimizer(options), options.target_period), metrics
@@ -140,9 +146,28 @@ def learn(
         "model_steps": searched,
         "novelty": jnp.mean(taken(novelty(visits, rows)[..., 0], traj.action)),
     }
-    return dataclasses.replace(
-        state, learned=learned, replay=buffer, visits=visits, model_steps=searched
-    ), metrics
+    state = dataclasses.replace(
+        state,
+        learned=learned,
+        replay=buffer,
+        visits=visits,
+        model_steps=searched,
+        start_value=start_value,
+    )
+    return state, metrics
+
+
+def _start_value(state: SearchState, traj: Trajectory) -> jax.Array:
+    """What exploring is worth at the starts of a rollout, in the mean; float32 `[]`.
+
+    Exploring goes on in the next episode: were an end worth nothing, an agent would keep away from
+    it, and from every success that ends an episode.
+    """
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), traj.obs)
+    said = foresee_obs(state.network, state.learned.params, flat).value[:, 1]
+    first = traj.first.reshape(-1)
+    mean = jnp.sum(jnp.where(first, said, 0.0)) / jnp.maximum(jnp.sum(first), 1)
+    return jnp.where(jnp.any(first), mean, state.start_value)
 
 
 def _optimizer(options: LearnOptions) -> optax.GradientTransformation:
@@ -183,7 +208,8 @@ class _Window(NamedTuple):
         value: `[..., 2]`, targets.
         novelty: `[..., A, 2]`, targets.
         alive: the step was made, in the episode of the first.
-        known: either that, or the episode had terminated, after which all is worth nothing.
+        known: either that, or the episode had terminated, after which the task pays nothing and
+            exploring goes on at the start.
     """
 
     step: Segment
@@ -193,7 +219,9 @@ class _Window(NamedTuple):
     known: jax.Array
 
 
-def _windows(batch: Segment, value: jax.Array, new: jax.Array, unroll_steps: int) -> _Window:
+def _windows(
+    batch: Segment, value: jax.Array, new: jax.Array, start_value: jax.Array, unroll_steps: int
+) -> _Window:
     num_steps = batch.valid.shape[1]
     span = jnp.arange(unroll_steps + 1)
     place = jnp.arange(num_steps)[None, :] + span[:, None]  # [K + 1, T]
@@ -214,22 +242,15 @@ def _windows(batch: Segment, value: jax.Array, new: jax.Array, unroll_steps: int
     wide = alive[..., None]
     step = step._replace(reward=jnp.where(wide, step.reward, 0.0))
     new = jnp.where(wide[..., None], new, 0.0)
-    window = _Window(step, jnp.where(wide, value, 0.0), new, alive, alive | over)
+    ended = jnp.stack([jnp.zeros_like(start_value), start_value])
+    window = _Window(step, jnp.where(wide, value, ended), new, alive, alive | over)
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), window)
 
 
 def _loss(
-    options: LearnOptions,
-    network: SearchNetwork,
-    params: PyTree,
-    visits: jax.Array,
-    batch: Segment,
-    target: jax.Array,
-    unroll_steps: int,
+    network: SearchNetwork, params: PyTree, window: _Window, mean_target: jax.Array
 ) -> tuple[jax.Array, Metrics]:
     """The sum of what is asked of policy and values, and of a model for K steps."""
-    new = novelty(visits, rows_of(batch.obs, 2, options.table_size))
-    window = _windows(batch, target, new, unroll_steps)
     roots = jax.tree.map(lambda x: x[0], window.step.obs)
     latent: Any = network.apply(params, roots, method="represent")
 
@@ -258,7 +279,7 @@ def _loss(
     _, terms = jax.lax.scan(one, latent, window)
     losses = {name: jnp.mean(x) for name, x in terms.items()}
     total = sum(losses.values(), jnp.float32(0))
-    return total, {"loss": total, **losses, "value_target": jnp.mean(target)}
+    return total, {"loss": total, **losses, "value_target": mean_target}
 
 
 def _mean(x: jax.Array, mask: jax.Array) -> jax.Array:

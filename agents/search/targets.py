@@ -73,9 +73,12 @@ def targets(
     params: PyTree,
     visits: jax.Array,
     batch: Segment,
+    start_value: jax.Array,
     untried_value: float | jax.Array = 0.0,
 ) -> jax.Array:
     """What is to be learned of values, `[B, T, 2]`: lambda-returns of both rewards.
+
+    Exploring does not end with an episode: what follows one is `start_value`.
 
     What exploring earns is what it would earn now, by the present counts. With a model in the
     network, what follows a step is worth what the best action is, and the return goes on only
@@ -95,13 +98,17 @@ def targets(
         best = best.reshape(ended.shape)
         follows &= jnp.pad(batch.action[:, 1:], ((0, 0), (0, 1))) == best
 
+    ends = jnp.stack([after[..., 0], jnp.broadcast_to(start_value, ended.shape)], axis=-1)
+    after = jnp.where(ended[..., None], ends, after)
+
     def back(total: jax.Array, x: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         reward, after, goes_on, follows = x
         mixed = jnp.where(follows, options.trace * total + (1.0 - options.trace) * after, after)
         total = reward + options.discount * jnp.where(goes_on, mixed, 0.0)
         return total, total
 
-    steps = (reward, after, ~batch.terminated[..., None], follows[..., None])
+    goes_on = jnp.stack([~batch.terminated, jnp.ones_like(ended)], axis=-1)
+    steps = (reward, after, goes_on, follows[..., None])
     by_time = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
     _, totals = jax.lax.scan(back, jnp.zeros_like(after[:, 0]), by_time, reverse=True)
     return jnp.swapaxes(totals, 0, 1)
