@@ -37,7 +37,7 @@ from xplore.record.survival import median_time
 from xplore.worlds.go_explore import GoExplore, demonstration
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "results" / "go-explore"
-SEEDS: Final = 5
+SEEDS: Final = 16
 GO_EXPLORE: Final = "Go-Explore"
 PPO: Final = "PPO + episodic count"
 SOLVED: Final = 0.9  # of the episodes that end in an update, as many as there are envs or more

@@ -44,6 +44,9 @@ SAMPLERS: Final[dict[str, dict[str, Any]]] = {
     "robust_plr": {"buffer_size": 1000, "num_new": 8},
     "accel": {"buffer_size": 1000, "num_new": 2, "num_edited": 8},
     "sfl": {"num_tried": 16, "num_candidates": 512},
+    "paired": {"num_levels": 32},
+    "learning_progress": {"num_levels": 1000},
+    "curriculum": {"num_levels": 1000},
 }
 # Mean success and CVaR at 10, 5 and 1% on 10,000 solvable mazes, 13x13 with 60 walls, 10 seeds:
 # aggregated from the files that the authors of arXiv:2408.15099 published with their code.

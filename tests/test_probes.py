@@ -7,9 +7,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 import xplore
+from xplore.benchmarks import probes as learners_on_probes
 from xplore.contracts.errors import ConfigError
 from xplore.envs import probes
 
@@ -164,3 +166,30 @@ def test_each_probe_says_what_a_failure_means(id):
         "Solved when:",
     ):
         assert heading in said
+
+
+def test_the_table_of_learners_tells_what_passed():
+    cells = [
+        ("ppo", "Probe-Discount-v0", 0.02, np.nan),
+        ("ppo", "Probe-Discount-v0", 0.4, np.nan),
+        ("ppo", "Probe-Choice-v0", 0.01, 1.0),
+        ("ppo", "Probe-Choice-v0", 0.01, 0.5),
+        ("ppo", "Probe-Exploration-v0", np.nan, 0.7),
+        ("diayn", "Probe-Choice-v0", np.nan, 0.95),
+    ]
+    rows = pd.DataFrame(cells, columns=["agent", "probe", "value_error", "earned"])
+    assert [learners_on_probes.passed(row) for _, row in rows.iterrows()] == [
+        True, False, True, False, True, True,
+    ]  # fmt: skip
+    lines = learners_on_probes.report(rows).splitlines()
+    assert lines[2] == "| `ppo` |  |  | 1/2 (±0.40) | 1/2 (±0.01, 0.50) |  | 1/1 (0.70) |"
+    assert "| `diayn` |  |  |  | 1/1 (0.95) |  |  |" in lines
+
+
+def test_every_learner_has_a_run_on_every_probe():
+    for agent, how in learners_on_probes.LEARNERS.items():
+        for probe in VALUE_PROBES:
+            if probe != learners_on_probes.LOCK or how.exploring is not None:
+                assert learners_on_probes.config_of(agent, probe).num_updates > 0
+    readers = set(learners_on_probes.READERS) | {"diayn"}
+    assert readers == set(learners_on_probes.LEARNERS)
