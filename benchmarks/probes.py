@@ -55,7 +55,7 @@ class Learner(NamedTuple):
         options: of the agent on the first five.
         budget_steps, num_steps: of a run there, in 16 envs.
         exploring: options on the lock; None: it does not claim to explore.
-        lock_steps: the budget on the lock.
+        lock_steps, lock_num_steps: the budget on the lock, and steps of a rollout.
         bonus, bonus_options: on the lock.
     """
 
@@ -64,6 +64,7 @@ class Learner(NamedTuple):
     num_steps: int = 4
     exploring: Options | None = None
     lock_steps: int = 65_536
+    lock_num_steps: int = 16
     bonus: str = "none"
     bonus_options: Options = _NONE
 
@@ -85,7 +86,7 @@ _BOOT: Final = {**_FAST, "num_heads": 4, "batch_size": 32, "updates_per_rollout"
 
 LEARNERS: Final[dict[str, Learner]] = {
     "ppo": Learner(
-        _POLICY, 25_600, 16, {}, 102_400, bonus="count", bonus_options={"key": "position"}
+        _POLICY, 25_600, 16, {}, 102_400, 128, bonus="count", bonus_options={"key": "position"}
     ),
     "ppo_rnn": Learner({**_POLICY, "num_minibatches": 4}, 25_600, 16),
     "rapid": Learner(
@@ -116,7 +117,7 @@ def config_of(agent: str, probe: str) -> Config:
     how = LEARNERS[agent]
     is_lock = probe == LOCK
     options = how.exploring if is_lock else how.options
-    num_steps = 16 if is_lock else how.num_steps
+    num_steps = how.lock_num_steps if is_lock else how.num_steps
     budget = how.lock_steps if is_lock else how.budget_steps
     return Config(
         env=make(probe),
@@ -147,9 +148,10 @@ def _policy(agent: Any, state: PyTree, obs: jax.Array) -> jax.Array:
 
 def _by_memory(agent: Any, state: PyTree, obs: jax.Array) -> Any:
     """What a recurrent network says at the start of episodes `[S]`."""
-    carry, first = agent.initial_carry(len(obs)), jnp.ones((1, len(obs)), bool)
-    told = jnp.zeros((1, len(obs), 0))
-    return state.network.apply(state.params, obs[None], told, first, carry.memory)
+    carry, first = agent.initial_carry(len(obs)), jnp.ones(len(obs), bool)
+    last = carry.last.action if hasattr(carry, "last") else carry.action
+    told = agent._told(state.network, last, carry.reward, first)
+    return state.network.apply(state.params, obs[None], told[None], first[None], carry.memory)
 
 
 def _heads(network: Any, params: PyTree, obs: jax.Array) -> jax.Array:
