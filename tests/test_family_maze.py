@@ -83,6 +83,35 @@ def test_a_tree_joins_all_rooms_once(algorithm):
     assert np.all(np.sum(open_all, axis=(1, 2)) >= 30 + 29)
 
 
+def test_dead_ends_are_opened_in_turn():
+    shape = rows, columns = 4, 5
+    bits = jnp.arange(24, dtype=jnp.uint32) * 7919
+
+    @jax.jit
+    @jax.vmap
+    def draw(bits):
+        tree = trees.spanning_tree("kruskal", bits, shape)
+        return tree, trees.braided(tree, bits ^ 5, 1.0, in_turn=True), boards.noise(bits ^ 5, 100)
+
+    for tree, opened, noise in zip(*map(_unstacked, draw(bits)), strict=True):
+        joined = [np.array(tree.right), np.array(tree.down)]
+        draws = noise[:80].reshape(4, rows, columns)
+        for y, x in np.ndindex(shape):
+            # Right, below, left, above: which passage that is, of which room.
+            ways = [(0, y, x), (1, y, x), (0, y, x - 1), (1, y - 1, x)]
+            exists = [x < columns - 1, y < rows - 1, x > 0, y > 0]
+            shut = [w for w in range(4) if exists[w] and not joined[ways[w][0]][ways[w][1:]]]
+            if sum(exists) - len(shut) == 1 and shut:
+                kind, *room = ways[max(shut, key=lambda w: draws[w, y, x] & ~np.uint32(3) | w)]
+                joined[kind][tuple(room)] = True
+        np.testing.assert_array_equal(opened.right, joined[0])
+        np.testing.assert_array_equal(opened.down, joined[1])
+
+
+def _unstacked(tree):
+    return [jax.tree.map(lambda x, i=i: np.asarray(x[i]), tree) for i in range(24)]
+
+
 def test_pick_is_uniform():
     mask = jnp.zeros(225, bool).at[jnp.array([3, 50, 51, 200])].set(True)
     picked = jax.jit(jax.vmap(lambda b: boards.pick(mask, b)))(

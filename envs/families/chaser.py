@@ -91,8 +91,7 @@ class Chaser:
         Learning, arXiv:1912.01588.
     Deviations: one cell a step, where Procgen's bodies take two steps for a cell and go on by
         themselves, so that its times are halved here (eggs 25 steps, fright 37, limit 500); five
-        actions of fifteen; dead ends are opened all at once, so that a few more loops arise; whom
-        an enemy follows and where it turns are drawn apart.
+        actions of fifteen; whom an enemy follows and where it turns are drawn apart.
     """
 
     size: int = 13
@@ -135,7 +134,8 @@ class Chaser:
     def sample_level(self, key: Key) -> ChaserLevel:
         bits = jax.random.bits(key, (16,), jnp.uint32)
         half, side = (self.size + 1) // 2, self.side
-        tree = trees.braided(trees.spanning_tree("kruskal", bits[0], (half, half)), bits[1], 1.0)
+        tree = trees.spanning_tree("kruskal", bits[0], (half, half))
+        tree = trees.braided(tree, bits[1], 1.0, in_turn=True)
         free = jnp.pad(trees.carved(tree), 1).ravel()
         grid = jnp.where(free, jnp.uint8(_ORB), jnp.uint8(_WALL))
         here = np.arange(side * side, dtype=np.int32)

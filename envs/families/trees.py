@@ -150,8 +150,14 @@ def neighbours(passages: Passages) -> jax.Array:
     return jnp.stack([right, down, _shifted(right, 0, -1), _shifted(down, -1, 0)])
 
 
-def braided(passages: Passages, bits: jax.Array, share: jax.Array | float) -> Passages:
-    """Each dead end is joined, with probability `share`, to one more neighbour of its own."""
+def braided(
+    passages: Passages, bits: jax.Array, share: jax.Array | float, *, in_turn: bool = False
+) -> Passages:
+    """Each dead end is joined, with probability `share`, to one more neighbour of its own.
+
+    All at once, or, `in_turn`, row by row as Procgen's Chaser does: a dead end that an earlier one
+    was joined to is none any more.
+    """
     rows, columns = passages.right.shape
     y, x = np.mgrid[:rows, :columns]
     exists = np.stack([x < columns - 1, y < rows - 1, x > 0, y > 0])
@@ -162,7 +168,18 @@ def braided(passages: Passages, bits: jax.Array, share: jax.Array | float) -> Pa
     way = np.arange(4, dtype=np.uint32)[:, None, None]
     ranked = jnp.where(exists & ~joined, draws[:4] & ~np.uint32(3) | way, np.uint32(0))
     best = jnp.max(ranked, axis=0)
-    opens = (dead_end & chosen & (best > 0))[None] & ((best & 3)[None] == way)
+    willing = dead_end & chosen & (best > 0)
+    rightwards, downwards = best & 3 == 0, best & 3 == 1
+
+    def once_more(_: int, opening: jax.Array) -> jax.Array:
+        # Of earlier rooms only those on the left and above are neighbours.
+        joins = _shifted(opening & rightwards, 0, -1) | _shifted(opening & downwards, -1, 0)
+        return willing & ~joins
+
+    # After k rounds all rooms are settled that are at most k steps from the first one.
+    rounds = rows + columns - 2 if in_turn else 0
+    opening = jax.lax.fori_loop(0, rounds, once_more, willing) if rounds else willing
+    opens = opening[None] & ((best & 3)[None] == way)
     return Passages(
         right=passages.right | opens[0] | _shifted(opens[2], 0, 1),
         down=passages.down | opens[1] | _shifted(opens[3], 1, 0),
