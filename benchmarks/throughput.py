@@ -38,6 +38,8 @@ class Speed(NamedTuple):
         episodes: episodes that ended in one repeat.
         load: processes that wanted to run in the last minute (`os.getloadavg`), ours among them; a
             figure taken under a load above the number of cores is too low. NaN where unknown.
+        steps_per_core_second: the median of env steps per second of processor time, which others on
+            the machine take little from.
     """
 
     steps_per_second: float
@@ -50,6 +52,7 @@ class Speed(NamedTuple):
     num_steps: int
     episodes: int
     load: float
+    steps_per_core_second: float
 
 
 class _Loop(NamedTuple):
@@ -91,10 +94,12 @@ def measure_env_speed(
     key_starts, key_run = jax.random.split(jax.random.key(seed))
     starts = jax.jit(lambda key: sample_starts(env, key, num_envs))(key_starts)
 
-    times, compile_seconds, episodes = _time(env, starts, key_run, num_steps, repeats, True, fresh)
+    times, core_times, compile_seconds, episodes = _time(
+        env, starts, key_run, num_steps, repeats, True, fresh
+    )
     blind_median = None
     if blind:
-        blind_times, _, _ = _time(env, starts, key_run, num_steps, repeats, False, fresh)
+        blind_times, *_ = _time(env, starts, key_run, num_steps, repeats, False, fresh)
         blind_median = num_envs * num_steps / statistics.median(blind_times)
     return Speed(
         steps_per_second=num_envs * num_steps / statistics.median(times),
@@ -107,6 +112,7 @@ def measure_env_speed(
         num_steps=num_steps,
         episodes=episodes,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan,
+        steps_per_core_second=num_envs * num_steps / statistics.median(core_times),
     )
 
 
@@ -129,8 +135,8 @@ def _time(
     repeats: int,
     with_obs: bool,
     fresh: bool,
-) -> tuple[list[float], float, int]:
-    """Returns seconds of each repeat, seconds to compile, and episodes that ended in a repeat."""
+) -> tuple[list[float], list[float], float, int]:
+    """Seconds of each repeat, of processors too; to compile; episodes that ended in a repeat."""
 
     def run(key: Key, loop: _Loop, starts: tuple[PyTree, PyTree]) -> _Loop:
         if fresh:
@@ -143,13 +149,14 @@ def _time(
     compiled = jax.jit(run).lower(key, loop, starts).compile()
     compile_seconds = time.perf_counter() - begun
     loop = jax.block_until_ready(compiled(key, loop, starts))
-    times, episodes = [], 0
+    times, core_times, episodes = [], [], 0
     for key_repeat in jax.random.split(key, repeats):
-        begun = time.perf_counter()
+        begun, core_begun = time.perf_counter(), time.process_time()
         after = jax.block_until_ready(compiled(key_repeat, loop, starts))
         times.append(time.perf_counter() - begun)
+        core_times.append(time.process_time() - core_begun)
         episodes, loop = int(after.used - loop.used), after
-    return times, compile_seconds, episodes
+    return times, core_times, compile_seconds, episodes
 
 
 def _steps(

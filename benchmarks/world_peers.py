@@ -5,7 +5,8 @@ design beside jaxued's, with its 5 x 5 view; perfect mazes and Heist, in symbols
 64 x 64, beside Procgen's C++ games (`procgen-mirror`) and envpool's. Each measurement is a process
 of its own, and the contenders of a line take turns. Ours draws a level per env every 128 steps,
 within what is timed; jaxued either goes back to the same level or draws one at every step of every
-env, as its two wrappers do; the C++ games draw one when an episode ends.
+env, as its two wrappers do; the C++ games draw one when an episode ends. Figures are by the clock
+and in processor time, summed over the cores.
 
 Needs Python 3.12, the extra `peers`, jaxued (`pip install --no-deps jaxued`) and, for Procgen, an
 environment of its own: `--pythons procgen PATH/bin/python` (see `procgen_play`). A line that is in
@@ -76,6 +77,7 @@ def measure_xplore(what: str, num_envs: int, repeats: int) -> Measured:
     )
     return {
         "steps_per_second": speed.steps_per_second,
+        "steps_per_core_second": speed.steps_per_core_second,
         "compile_seconds": speed.compile_seconds,
         "state_bytes": speed.state_bytes,
     }
@@ -120,13 +122,13 @@ def measure_jaxued(what: str, num_envs: int, repeats: int) -> Measured:
     steps = jax.jit(run).lower(jax.random.PRNGKey(1), carry).compile()
     compile_seconds = time.perf_counter() - begun
     carry = jax.block_until_ready(steps(jax.random.PRNGKey(1), carry))
-    seconds = []
+    times = []
     for i in range(repeats):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         carry = jax.block_until_ready(steps(jax.random.PRNGKey(2 + i), carry))
-        seconds.append(time.perf_counter() - begun)
+        times.append(_since(*begun))
     return {
-        "steps_per_second": num_envs * NUM_STEPS / statistics.median(seconds),
+        **_rates(times, num_envs),
         "compile_seconds": compile_seconds,
         "state_bytes": sum(x.nbytes for x in jax.tree.leaves(carry[1])) // num_envs,
     }
@@ -139,14 +141,25 @@ def measure_envpool(what: str, num_envs: int, repeats: int) -> Measured:
     num_actions = int(env.action_space.n)
     env.reset()
     key = np.random.default_rng(0)
-    seconds = []
+    times = []
     for _ in range(repeats + 1):
         actions = key.integers(num_actions, size=(NUM_STEPS, num_envs)).astype(np.int32)
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         for action in actions:
             env.step(action)
-        seconds.append(time.perf_counter() - begun)
-    return {"steps_per_second": num_envs * NUM_STEPS / statistics.median(seconds[1:])}
+        times.append(_since(*begun))
+    return _rates(times[1:], num_envs)
+
+
+def _since(wall: float, cores: float) -> tuple[float, float]:
+    return time.perf_counter() - wall, time.process_time() - cores
+
+
+def _rates(times: list[tuple[float, float]], num_envs: int) -> Measured:
+    """Of repeats of `NUM_STEPS` steps, each timed by the clock and in processor time."""
+    wall, cores = (statistics.median(x) for x in zip(*times, strict=True))
+    num = num_envs * NUM_STEPS
+    return {"steps_per_second": num / wall, "steps_per_core_second": num / cores}
 
 
 def command(contender: str, what: str, num_envs: int, repeats: int, python: str) -> list[str]:
@@ -201,15 +214,21 @@ def table(measured: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, line in measured["lines"].items():
         id, look, num_envs = name.split()
-        speeds = {c: line.get(c, {}).get("steps_per_second") for c in CONTENDERS}
-        peers = [speed for c, speed in speeds.items() if speed and c != "xplore"]
-        times = f"{speeds['xplore'] / max(peers):.1f}" if peers and speeds["xplore"] else "-"
-        row = [f"`{id}`", look, f"{int(num_envs):,}", *map(_short, speeds.values()), times]
+        cells, times = [], []
+        for rate in ("steps_per_second", "steps_per_core_second"):
+            speeds = {c: line.get(c, {}).get(rate) for c in CONTENDERS}
+            peers = [speed for c, speed in speeds.items() if speed and c != "xplore"]
+            cells.append([_short(speed) for speed in speeds.values()])
+            times.append(f"{speeds['xplore'] / max(peers):.2g}" if peers else "-")
+        both = [f"{a} ({b})" if a != "-" else "-" for a, b in zip(*cells, strict=True)]
+        faster = f"{times[0]} ({times[1]})" if times[0] != "-" else "-"
+        row = [f"`{id}`", look, f"{int(num_envs):,}", *both, faster]
         lines.append("| " + " | ".join(row) + " |")
     where = measured["environment"]["device"]
     lines += [
         "",
-        "Env steps/s, medians of rounds in turn, on one"
+        "Env steps/s by the clock, and in brackets per second of processor time, which holds where"
+        " a machine is shared: medians of rounds in turn, on one"
         f" {where['processor'] or where['kind']} ({where['cores']} cores).",
     ]
     return "\n".join(lines) + "\n"
