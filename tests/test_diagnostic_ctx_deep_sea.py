@@ -78,6 +78,24 @@ def test_the_observation_holds_the_map_unless_hidden(hidden):
     assert env.spec().name.endswith("-Hidden") == hidden
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_picture_shows_what_symbols_do(hidden):
+    env = CtxDeepSea(4, num_nuisance_bits=6, hidden=hidden)
+    seen = CtxDeepSea(4, num_nuisance_bits=6, hidden=hidden, look="rgb")
+    levels, actions = sampled(env, 24), np.random.default_rng(0).integers(0, 2, (24, 4))
+    first, (ts, _) = play(env, levels, actions)
+    picture, (shown, _) = play(seen, levels, actions)
+    assert picture.shape[1:] == seen.spec().observation.shape == (64, 64, 3)
+    both = [np.concatenate([a[:, None], b], 1).reshape(24 * 5, -1)
+            for a, b in ((first, ts.obs), (picture, shown.obs))]  # fmt: skip
+    # The same pictures where symbols are the same, and only there.
+    numbers = [np.unique(x, axis=0, return_inverse=True)[1].ravel() for x in both]
+    assert len(np.unique(numbers[0])) > 24
+    assert len(np.unique(np.stack(numbers), axis=1).T) == len(np.unique(numbers[0]))
+    assert len(np.unique(numbers[1])) == len(np.unique(numbers[0]))
+    np.testing.assert_array_equal(ts.reward, shown.reward)
+
+
 def test_random_actions_succeed_as_expected_in_any_level():
     env = CtxDeepSea(5)
     actions = np.array(list(itertools.product((0, 1), repeat=5)))
@@ -156,3 +174,10 @@ def test_impossible_options_are_refused(options):
     (name,) = options
     with pytest.raises(ConfigError, match=f"CtxDeepSea: {name} is"):
         CtxDeepSea(**options)
+
+
+def test_a_picture_has_a_size():
+    with pytest.raises(ConfigError, match="look is 'rgb' with 66 rows"):
+        CtxDeepSea(65, look="rgb")
+    with pytest.raises(ConfigError, match="look is 'pixels'"):
+        CtxDeepSea(8, look="pixels")

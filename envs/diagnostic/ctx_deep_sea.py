@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, final
+from typing import Final, Literal, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,20 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
 from xplore.contracts.spaces import Box, Dict, Discrete
 from xplore.contracts.types import EnvSpec, Key, Outcomes, Starts, TimeStep
+from xplore.envs.families import compass
+from xplore.envs.families.compass import Look
 
 Mapping = Literal["random", "identity"]
+# A cell by its bit, 0, 1 or hidden; with the diver in it, three more; and where there is no cell.
+_HIDDEN, _WITH_DIVER, _NO_CELL = 2, 3, 6
+STYLE: Final = compass.Style(
+    letters="01?abc.",
+    colours=(
+        *((40, 60, 110), (150, 190, 235), (90, 90, 100)),
+        *((235, 120, 40), (250, 225, 60), (235, 235, 235), (0, 0, 0)),
+    ),
+    shapes=("block",) * 3 + ("disc",) * 3 + ("block",),
+)
 
 
 class CtxDeepSeaState(NamedTuple):
@@ -62,6 +74,8 @@ class CtxDeepSea:
         hidden: leaves the map out of the observation.
         mapping: `identity` makes action 1 right in every cell of every level, and all bits 1.
         unscaled_move_cost: what going right all the way costs.
+        look: "symbols", or "rgb": 64 x 64 pixels, a tile for each bit of the map and, in rows
+            below it, of the others; the diver's shows the bit of its cell too.
 
     What it tests: generalising over worlds against learning them by heart; with `hidden`, or
         `mapping="identity"`, exploration within a world alone; with N = 3, generalisation alone.
@@ -79,8 +93,10 @@ class CtxDeepSea:
     hidden: bool = False
     mapping: Mapping = "random"
     unscaled_move_cost: float = static(default=0.01)
+    look: Look = "symbols"
 
     def __post_init__(self) -> None:
+        compass.check_look(self.look)
         if self.size < 1:
             raise ConfigError(f"CtxDeepSea: size is {self.size}: it must be at least 1")
         if self.num_nuisance_bits < 0:
@@ -90,6 +106,11 @@ class CtxDeepSea:
         if self.mapping not in ("random", "identity"):
             raise ConfigError(
                 f"CtxDeepSea: mapping is {self.mapping!r}: choose 'random' or 'identity'"
+            )
+        if self.look == "rgb" and self._picture_rows > compass.PIXELS:
+            raise ConfigError(
+                f"CtxDeepSea: look is 'rgb' with {self._picture_rows} rows of bits:"
+                f" {compass.PIXELS} pixels show {compass.PIXELS} at most"
             )
 
     @property
@@ -122,15 +143,20 @@ class CtxDeepSea:
         return self.size**2 + self.num_nuisance_bits
 
     @property
+    def _picture_rows(self) -> int:
+        return -(-self._num_bits // self.size)
+
+    @property
     def _num_words(self) -> int:
         return -(-self._num_bits // 32)
 
     def spec(self) -> EnvSpec:
         n = self.size
         width = n * n + self._num_bits - (n * n if self.hidden else 0)
+        vector = Box((width,), "float32", 0.0, 1.0)
         return EnvSpec(
             name=f"CtxDeepSea-{n}-{self.num_nuisance_bits}" + ("-Hidden" if self.hidden else ""),
-            observation=Box((width,), "float32", 0.0, 1.0),
+            observation=vector if self.look == "symbols" else compass.space("rgb", STYLE, n, n),
             action=Discrete(2),
             max_steps=n,
             privileged=Dict(
@@ -236,11 +262,23 @@ class CtxDeepSea:
         return after, reward.astype(jnp.float32), success
 
     def _observe(self, state: CtxDeepSeaState) -> jax.Array:
+        if self.look == "rgb":
+            return compass.picture(STYLE, self._codes(state))
         n = self.size
         index = jnp.arange(n * n)
         cell = (index == state.row * n + state.column).astype(jnp.float32)
         bits = self._bits(state.words).astype(jnp.float32)
         return jnp.concatenate([cell, bits[n * n :] if self.hidden else bits])
+
+    def _codes(self, state: CtxDeepSeaState) -> jax.Array:
+        """The numbers of tiles `[rows, N]` of `STYLE`."""
+        n = self.size
+        bits = self._bits(state.words).astype(jnp.int32)
+        cell = jnp.where(self.hidden, _HIDDEN, bits[: n * n])
+        here = jnp.arange(n * n) == state.row * n + state.column
+        shown = [jnp.where(here, cell + _WITH_DIVER, cell), bits[n * n :]]
+        rest = jnp.full(self._picture_rows * n - self._num_bits, _NO_CELL)
+        return jnp.concatenate([*shown, rest]).reshape(-1, n)
 
     def _bits(self, words: jax.Array) -> jax.Array:
         """All bits of a level, those of the map first: uint32 `[N * N + D]`."""

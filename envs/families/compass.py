@@ -8,6 +8,7 @@ the agent is not in it.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, get_args
 
 import jax
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Space, Symbolic
 from xplore.envs.families import boards
+from xplore.parts.mosaic import mosaic
 
 STAY, RIGHT, DOWN, LEFT, UP = range(5)
 NUM_ACTIONS: Final = 5
@@ -79,16 +81,15 @@ def observe(
 
 def picture(style: Style, codes: jax.Array) -> jax.Array:
     """Codes `[H, W]` as uint8 `[64, 64, 3]`, in the middle of a black frame."""
-    rows, columns = codes.shape
-    size = PIXELS // max(rows, columns)
-    tiles = jnp.asarray(_tiles(style, size))[codes.astype(jnp.int32)]
-    image = tiles.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
-    above, left = (PIXELS - rows * size) // 2, (PIXELS - columns * size) // 2
-    below, right = PIXELS - rows * size - above, PIXELS - columns * size - left
-    return jnp.pad(image, ((above, below), (left, right), (0, 0)))
+    size = PIXELS // max(codes.shape)
+    return _painter(style, size)(codes.astype(jnp.int32))
 
 
 @functools.cache
+def _painter(style: Style, size: int) -> Callable[..., jax.Array]:
+    return mosaic(_tiles(style, size), PIXELS)
+
+
 def _tiles(style: Style, size: int) -> npt.NDArray[np.uint8]:
     place = (np.arange(size) + 0.5) / size - 0.5
     distance = np.maximum(abs(place[None]), abs(place[:, None]))

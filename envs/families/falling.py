@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,27 +41,64 @@ def _fallen(
     solid: jax.Array, boulders: jax.Array, diamonds: jax.Array, moving: jax.Array, agent: jax.Array
 ) -> jax.Array:
     num = solid.shape[0]
-    kinds = [[x[y] for y in range(num)] for x in (boulders, diamonds)]
-    falls = [moving[y] for y in range(num)]
-    crushed = [jnp.zeros_like(solid[0])] * num
-    for y in range(num - 2, 0, -1):
-        here, below = kinds[0][y] | kinds[1][y], kinds[0][y + 1] | kinds[1][y + 1]
-        empty_below = ~(solid[y + 1] | below | agent[y + 1])
-        crushes = here & falls[y] & agent[y + 1]
-        drops = here & empty_below
-        rests_on = here & ~drops & ~crushes & below
-        target = ~(solid[y] | here | agent[y]) & empty_below
-        may_left, may_right = rests_on & target << 1, rests_on & target >> 1
-        left = may_left
-        for _ in range(_IN_TURN):
-            right = may_right & ~left
-            left = may_left & ~(right << 2)
+    none = jnp.zeros_like(moving)
+    before = _Row(solid, boulders, diamonds, moving, agent)
+    rows, below = (jax.tree.map(lambda x, k=k: x[k : k + num - 2], before) for k in (1, 2))
+    found = boulders, diamonds, moving, none
+    # A loop, not a chain of rows: XLA would compute all rows below again for each.
+    first, others = jax.lax.scan(_row, tuple(x[-1] for x in found), (rows, below), reverse=True)
+    return jnp.stack(
+        [jnp.concatenate([x[:1], y[None], z]) for x, y, z in zip(found, first, others, strict=True)]
+    )
+
+
+_Found = tuple[jax.Array, ...]
+
+
+class _Row(NamedTuple):
+    """The arguments of `fallen`, of a row or of all: words `[..., B]`."""
+
+    solid: jax.Array
+    boulders: jax.Array
+    diamonds: jax.Array
+    moving: jax.Array
+    agent: jax.Array
+
+
+def _row(below: _Found, rows: tuple[_Row, _Row]) -> tuple[_Found, _Found]:
+    """A row when its own things have moved, and the one below when they have come into it.
+
+    Both are words `[B]`, in the order of what `fallen` returns; `below` is so before. `rows` are
+    both as they were, of which what stands still counts.
+    """
+    (solid, boulders, diamonds, moving, agent), fixed_below = rows
+    boulders_below, diamonds_below, moving_below, crushed_below = below
+    here, things_below = boulders | diamonds, boulders_below | diamonds_below
+    empty_below = ~(fixed_below.solid | things_below | fixed_below.agent)
+    crushes = here & moving & fixed_below.agent
+    drops = here & empty_below
+    rests_on = here & ~drops & ~crushes & things_below
+    target = ~(solid | here | agent) & empty_below
+    may_left, may_right = rests_on & target << 1, rests_on & target >> 1
+    left = may_left
+    for _ in range(_IN_TURN):
         right = may_right & ~left
-        for kind in kinds:
-            gone = kind[y] & (drops | left | right)
-            kind[y + 1] = kind[y + 1] | kind[y] & drops | (kind[y] & right) << 1
-            kind[y] = kind[y] & ~gone | (kind[y] & left) >> 1
-        falls[y + 1] = falls[y + 1] | drops | right << 1
-        falls[y] = jnp.zeros_like(falls[y])
-        crushed[y] = crushes
-    return jnp.stack([jnp.stack(x) for x in (*kinds, falls, crushed)])
+        left = may_left & ~(right << 2)
+    right = may_right & ~left
+    gone = drops | left | right
+
+    def stays(kind: jax.Array) -> jax.Array:
+        return kind & ~gone | (kind & left) >> 1
+
+    def falls(kind: jax.Array) -> jax.Array:
+        return kind & drops | (kind & right) << 1
+
+    return (
+        (stays(boulders), stays(diamonds), jnp.zeros_like(moving), crushes),
+        (
+            boulders_below | falls(boulders),
+            diamonds_below | falls(diamonds),
+            moving_below | falls(here),
+            crushed_below,
+        ),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple, final
 
 import jax
@@ -15,6 +16,7 @@ from xplore.contracts.spaces import Box, Dict, Discrete
 from xplore.contracts.types import EnvSpec, Key, TimeStep
 from xplore.envs.families import boards, compass, falling
 from xplore.envs.families.compass import Look
+from xplore.parts.apart import apart
 
 _SPACE, _WALL, _DIRT, _BOULDER, _DIAMOND, _EXIT, _AGENT = range(7)
 _REWARD: Final = 10.0
@@ -41,7 +43,7 @@ class MinerState(NamedTuple):
 
     Attributes:
         grid: uint8 `[H * W]`.
-        moving: bool `[H * W]`, what is falling.
+        moving: words `[H]` (see `boards`), what is falling.
         position: int32 `[]`.
         exit: int32 `[]`.
         time: int32 `[]`.
@@ -148,51 +150,30 @@ class Miner:
         return MinerLevel(jnp.where(here == exit_, jnp.uint8(_SPACE), drawn), agent, exit_)
 
     def reset_to_level(self, key: Key, level: MinerLevel) -> tuple[MinerState, jax.Array]:
-        still = jnp.zeros(level.grid.shape, bool)
+        still = jnp.zeros(self.side, boards.word_type(self.side))
         state = MinerState(level.grid, still, level.position, level.exit, jnp.int32(0))
         return state, self._observe(state)
 
     def step(self, key: Key, state: MinerState, action: jax.Array) -> tuple[MinerState, TimeStep]:
-        grid, side = state.grid, self.side
-        here = np.arange(grid.size, dtype=np.int32)
-        none_left = ~jnp.any(grid == _DIAMOND)
-        way = compass.step_towards(action, side)
-        ahead = state.position + way
-        there, moving_there = grid[ahead], state.moving[ahead]
-        beyond = jnp.clip(ahead + way, 0, grid.size - 1)
-        pushes = (there == _BOULDER) & ~moving_there & (abs(way) == 1) & (grid[beyond] == _SPACE)
-        moves = ((there != _WALL) & (there != _BOULDER)) | pushes
-        position = jnp.where(moves, ahead, state.position)
-        collected = moves & (there == _DIAMOND)
-        grid = jnp.where((here == beyond) & pushes, jnp.uint8(_BOULDER), grid)
-        grid = jnp.where(here == position, jnp.uint8(_SPACE), grid)
-        moving = state.moving & (here != position)
+        side = self.side
+        turn = _turn(state.grid, state.moving, state.position, action)
+        position, grid = turn.position, _dug(state.grid, turn)
+        agent = boards.one_cell(position, (side, side))
+        solid, boulders, diamonds = _planes(grid)
+        none_left = ~jnp.any(diamonds != 0) & ~turn.collected
         success = (position == state.exit) & none_left
-
-        def rows(mask: jax.Array) -> jax.Array:
-            return boards.to_rows(mask.reshape(side, side))
-
-        boulders, diamonds, moving_rows, crushed = falling.fallen(
-            rows((grid == _WALL) | (grid == _DIRT)),
-            rows(grid == _BOULDER),
-            rows(grid == _DIAMOND),
-            rows(moving),
-            boards.one_cell(position, (side, side)),
+        boulders, diamonds, moving, crushed = falling.fallen(
+            solid, boulders, diamonds, state.moving & ~agent, agent
         )
-        is_boulder, is_diamond, moving = (
-            boards.to_mask(x, side).ravel() for x in (boulders, diamonds, moving_rows)
-        )
-        fixed = jnp.where((grid == _BOULDER) | (grid == _DIAMOND), jnp.uint8(_SPACE), grid)
-        fixed = jnp.where(is_boulder, jnp.uint8(_BOULDER), fixed)
         after = MinerState(
-            grid=jnp.where(is_diamond, jnp.uint8(_DIAMOND), fixed),
+            grid=_filled(grid, boulders, diamonds).ravel(),
             moving=moving,
             position=position,
             exit=state.exit,
             time=state.time + 1,
         )
         died = jnp.any(crushed != 0) & ~success
-        reward = jnp.where(collected, 1.0, 0.0) + jnp.where(success, _REWARD, 0.0)
+        reward = jnp.where(turn.collected, 1.0, 0.0) + jnp.where(success, _REWARD, 0.0)
         return after, TimeStep(
             obs=self._observe(after),
             reward=reward.astype(jnp.float32),
@@ -203,7 +184,8 @@ class Miner:
 
     def privileged(self, state: MinerState) -> dict[str, jax.Array]:
         places = jnp.stack([state.position, state.exit]).astype(jnp.uint16)
-        cells = [x.astype(jnp.uint16) for x in (state.grid, state.moving)]
+        moving = boards.to_mask(state.moving, self.side).ravel()
+        cells = [x.astype(jnp.uint16) for x in (state.grid, moving)]
         return {"position": state.position, "state": jnp.concatenate([*cells, places])}
 
     def optimal_steps(self, level: MinerLevel) -> jax.Array:
@@ -268,3 +250,79 @@ class Miner:
         at_exit = np.arange(state.grid.size) == state.exit
         seen = jnp.where(at_exit & (state.grid == _SPACE), jnp.uint8(_EXIT), state.grid)
         return compass.observe(self.look, STYLE, seen, state.position, self.side)
+
+
+class _Turn(NamedTuple):
+    """What the agent does: where it is then, where it has pushed a boulder (-1: nowhere)."""
+
+    position: jax.Array
+    pushed: jax.Array
+    collected: jax.Array
+
+
+@apart
+def _turn(grid: jax.Array, moving: jax.Array, position: jax.Array, action: jax.Array) -> _Turn:
+    side = moving.shape[0]
+    way = compass.step_towards(action, side)
+    ahead = position + way
+    there = grid[ahead]
+    moving_there = moving[ahead // side] >> (ahead % side).astype(moving.dtype) & 1 == 1
+    beyond = jnp.clip(ahead + way, 0, grid.size - 1)
+    pushes = (there == _BOULDER) & ~moving_there & (abs(way) == 1) & (grid[beyond] == _SPACE)
+    moves = ((there != _WALL) & (there != _BOULDER)) | pushes
+    return _Turn(
+        position=jnp.where(moves, ahead, position),
+        pushed=jnp.where(pushes, beyond, -1),
+        collected=moves & (there == _DIAMOND),
+    )
+
+
+@apart
+def _dug(grid: jax.Array, turn: _Turn) -> jax.Array:
+    here = np.arange(grid.size, dtype=np.int32)
+    pushed = jnp.where(here == turn.pushed, jnp.uint8(_BOULDER), grid)
+    return jnp.where(here == turn.position, jnp.uint8(_SPACE), pushed)
+
+
+def _planes(grid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What is solid, boulders and diamonds: words `[H]` each."""
+    halves = _halves(grid)
+    side = math.isqrt(grid.size)
+    word = boards.word_type(side)
+
+    def whole(shift: int) -> jax.Array:
+        parts = (halves >> shift & 0xFFFF).astype(word)
+        return jnp.sum(parts << (16 * np.arange(len(halves), dtype=word))[:, None], 0, dtype=word)
+
+    low, high = whole(0), whole(16)
+    return low & ~high, high & ~low, low & high
+
+
+@apart
+def _halves(grid: jax.Array) -> jax.Array:
+    """Of every 16 columns, what is in a cell as two bits of a word, 16 apart: uint32 `[n, H]`.
+
+    They are 1 for what is solid, 2 and 3 for a boulder and a diamond: a cell is read once, which
+    costs more than all that is done with the words.
+    """
+    side = math.isqrt(grid.size)
+    codes = grid.reshape(side, side)
+    two = (codes - (codes > _WALL).astype(jnp.uint8)).astype(jnp.uint32)
+    bits = (two | two << 15) & np.uint32(1 << 16 | 1)
+    return jnp.stack(
+        [
+            jnp.sum(part << np.arange(part.shape[1], dtype=np.uint32)[None], 1, dtype=jnp.uint32)
+            for part in jnp.split(bits, list(range(16, side, 16)), axis=1)
+        ]
+    )
+
+
+@apart
+def _filled(grid: jax.Array, boulders: jax.Array, diamonds: jax.Array) -> jax.Array:
+    """The board with boulders and diamonds where they are now: uint8 `[H, W]`."""
+    side = boulders.shape[0]
+    # The shape of a board, not that of its state: so that rows are written in wide registers.
+    fixed = grid.reshape(side, side)
+    fixed = jnp.where(fixed >= _BOULDER, jnp.uint8(_SPACE), fixed)
+    fixed = jnp.where(boards.to_mask(boulders, side), jnp.uint8(_BOULDER), fixed)
+    return jnp.where(boards.to_mask(diamonds, side), jnp.uint8(_DIAMOND), fixed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Final, NamedTuple, final
 
 import jax
@@ -181,12 +183,9 @@ class RuleWorldTask(FamilyTask):
 
     def outcome(self, move: Move) -> Outcome:
         after, task = move.after, self.task_of(move.after.grid)
-        lies = self._room_rows(after.grid)
-        beside = boards.around(boards.to_rows(lies == task.wanted)) & boards.to_rows(
-            lies == task.other
-        )
+        (beside,) = self._side_by_side(after.grid, task.wanted[None], task.other[None])
         held = (task.sign == _HOLD) & (after.carrying == task.wanted)
-        return Outcome(success=held | (task.sign == _BESIDE) & jnp.any(beside != 0))
+        return Outcome(success=held | (task.sign == _BESIDE) & beside)
 
     def task_of(self, grid: jax.Array) -> Task:
         """The task that is written on the wall of a `grid`."""
@@ -198,17 +197,17 @@ class RuleWorldTask(FamilyTask):
 
     def _reacted(self, grid: jax.Array) -> jax.Array:
         """The first rule whose things lie side by side, applied: the second becomes the product."""
-        task, lies = self.task_of(grid), self._room_rows(grid)
-        which, hit = _first_hit(lies, task.first, task.second)
-        first, second = task.first[which], task.second[which]
-        near_first = boards.around(boards.to_rows(lies == first))
-        near_second = boards.around(boards.to_rows(lies == second))
-        width = self.width
-        taken = boards.to_mask(near_second, width) & (lies == first) & hit
-        made = boards.to_mask(near_first, width) & (lies == second) & hit
-        new = jnp.where(made, task.product[which], jnp.where(taken, jnp.uint8(cells.NOTHING), lies))
-        above = width * (_BOARD_ROWS + 1)
-        return jnp.concatenate([grid[:above], new.ravel()])
+        task = self.task_of(grid)
+        hits = self._side_by_side(grid, task.first, task.second)
+        return self._applied(grid, _first_rule(hits, task.first, task.second, task.product))
+
+    @property
+    def _side_by_side(self) -> Callable[..., jax.Array]:
+        return _stages(self.width, self.height)[0]
+
+    @property
+    def _applied(self) -> Callable[..., jax.Array]:
+        return _stages(self.width, self.height)[1]
 
     def optimal_steps(self, level: Level) -> jax.Array:
         """A lower bound, int32 `[]`; -1, exactly, where what is wanted cannot be made.
@@ -302,13 +301,45 @@ def _near(width: int, mask: jax.Array) -> jax.Array:
 
 
 @apart
-def _first_hit(lies: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first rule whose things lie side by side in `[H, W]`, and whether there is one."""
-    a = jax.vmap(lambda byte: boards.to_rows(lies == byte))(first)
-    b = jax.vmap(lambda byte: boards.around(boards.to_rows(lies == byte)))(second)
+def _first_rule(
+    hits: jax.Array, first: jax.Array, second: jax.Array, product: jax.Array
+) -> jax.Array:
+    """What the first rule that `hits` takes and makes: uint8 `[3]`; `UNSEEN` if there is none."""
     # A rule that is not there has walls, which lie side by side everywhere.
-    hits = jnp.any(a & b != 0, axis=1) & (first != cells.GREY_WALL)
-    return jnp.argmax(hits), jnp.any(hits)
+    hits &= first != cells.GREY_WALL
+    only = hits & (np.arange(hits.shape[0]) == jnp.argmax(hits))
+    return jnp.max(jnp.where(only[None], jnp.stack([first, second, product]), 0), axis=1)
+
+
+@functools.cache
+def _stages(width: int, height: int) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    """Of a grid of that shape: which things lie side by side, and a rule applied."""
+    # From the first row of the room to its last one, side walls included: runs of bytes, of which
+    # neighbours are runs too.
+    begin, end = width * (_BOARD_ROWS + 2), width * (height - 1)
+
+    def near(grid: jax.Array, byte: jax.Array) -> jax.Array:
+        """The cells of the rows of the room that have `byte`, or a neighbour that has it."""
+        found = grid[begin:end] == byte
+        for way in (-width, -1, 1, width):
+            found |= grid[begin + way : end + way] == byte
+        return found
+
+    @apart
+    def side_by_side(grid: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+        """Whether each of `first` `[R]` lies beside its `second`: bool `[R]`."""
+        at, by = grid[begin:end][None] == first[:, None], jax.vmap(near, (None, 0))(grid, second)
+        return jnp.any(at & by, axis=1)
+
+    @apart
+    def applied(grid: jax.Array, rule: jax.Array) -> jax.Array:
+        first, second, product = rule
+        room = grid[begin:end]
+        taken, made = (room == first) & near(grid, second), (room == second) & near(grid, first)
+        new = jnp.where(made, product, jnp.where(taken, jnp.uint8(cells.NOTHING), room))
+        return jnp.concatenate([grid[:begin], new, grid[end:]])
+
+    return side_by_side, applied
 
 
 @register_env("RuleWorld-D1-v0")

@@ -127,7 +127,7 @@ class View:
             return render.picture(shape, state, self.tile_size, self.size, see_through)
         if self.image == "rgb64":
             tile = _PIXELS // max(shape)
-            return _framed(render.picture(shape, state, tile, highlight=False))
+            return render.picture(shape, state, tile, highlight=False, pixels=_PIXELS)
         if self.image == "partial":
             words = partial_view(shape, state, self.size, see_through, _word_of)
             return _parts(words.ravel()).reshape(*words.shape, 3)
@@ -157,20 +157,13 @@ def _parts(words: jax.Array) -> jax.Array:
     return (words[:, None] >> shift[None] & mask[None]).astype(jnp.uint8)
 
 
-def _framed(image: jax.Array) -> jax.Array:
-    """A picture `[h, w, 3]` in the middle of a black one of 64 x 64 pixels."""
-    edges = [(_PIXELS - n) // 2 for n in image.shape[:2]]
-    ends = [_PIXELS - n - edge for n, edge in zip(image.shape[:2], edges, strict=True)]
-    return jnp.pad(image, ((edges[0], ends[0]), (edges[1], ends[1]), (0, 0)))
-
-
 def full_image(shape: tuple[int, int], state: State) -> jax.Array:
     """Upstream's fully observable image: uint8 `[width, height, 3]`, the agent in its cell."""
     width, height = shape
-    image = jnp.asarray(cells.UPSTREAM)[state.grid.astype(jnp.int32)]
-    agent = jnp.stack([jnp.uint8(_AGENT_OBJECT), jnp.uint8(0), state.direction.astype(jnp.uint8)])
-    here = np.arange(width * height)[:, None] == state.position
-    return jnp.where(here, agent, image).reshape(height, width, 3).transpose(1, 0, 2)
+    agent = _AGENT_OBJECT | state.direction.astype(jnp.uint16) << 7
+    here = np.arange(width * height) == state.position
+    shown = jnp.where(here, agent, jnp.asarray(_words())[state.grid.astype(jnp.int32)])
+    return _parts(shown.reshape(height, width).T.ravel()).reshape(width, height, 3)
 
 
 def words(missions: tuple[str, ...]) -> tuple[str, ...]:

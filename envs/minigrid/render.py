@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from xplore.envs.minigrid import cells
 from xplore.envs.minigrid.task import State
 from xplore.envs.minigrid.view import VIEW_SIZE, crop, visible_cells
+from xplore.parts.mosaic import mosaic
 
 _RGB = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (112, 39, 195), (255, 255, 0), (100, 100, 100))
 _BLACK, _LINE, _LAVA, _AGENT = (0, 0, 0), (100, 100, 100), (255, 128, 0), (255, 0, 0)
@@ -153,10 +155,16 @@ def tiles(size: int) -> npt.NDArray[np.uint8]:
     return found
 
 
-def _assemble(found: jax.Array) -> jax.Array:
-    """From tiles `[rows, columns, size, size, 3]` to a picture."""
-    rows, columns, size = found.shape[:3]
-    return found.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
+@functools.cache
+def _painter(tile_size: int, pixels: int | None = None) -> Callable[..., jax.Array]:
+    return mosaic(tiles(tile_size).reshape(-1, tile_size, tile_size, 3), pixels)
+
+
+def _numbers(
+    lit: jax.Array, agent: jax.Array | npt.NDArray[np.int32], grid: jax.Array
+) -> jax.Array:
+    """Numbers of tiles, int32: an index of what `tiles` gives, its first three axes as one."""
+    return (lit.astype(jnp.int32) * (NO_AGENT + 1) + agent) * 256 + grid.astype(jnp.int32)
 
 
 def view_picture(view: jax.Array, tile_size: int) -> jax.Array:
@@ -170,11 +178,10 @@ def view_picture(view: jax.Array, tile_size: int) -> jax.Array:
         uint8 `[size * tile_size, size * tile_size, 3]`.
     """
     size = view.shape[-1]
-    bytes_ = view.T.astype(jnp.int32)
-    lit = (bytes_ != cells.UNSEEN).astype(jnp.int32)
+    bytes_ = view.T
     agent = np.full((size, size), NO_AGENT, np.int32)
     agent[-1, size // 2] = _FACING_UP
-    return _assemble(jnp.asarray(tiles(tile_size))[lit, agent, bytes_])
+    return _painter(tile_size)(_numbers(bytes_ != cells.UNSEEN, agent, bytes_))
 
 
 def picture(
@@ -184,6 +191,7 @@ def picture(
     view_size: int = VIEW_SIZE,
     see_through_walls: bool = False,
     highlight: bool = True,
+    pixels: int | None = None,
 ) -> jax.Array:
     """A picture of the whole grid, the agent in it.
 
@@ -194,12 +202,13 @@ def picture(
         view_size: side of what the agent sees.
         see_through_walls: whether it sees all of it.
         highlight: whether what it sees is lit up.
+        pixels: side of the picture, the grid in the middle of a black frame; None: no frame.
 
     Returns:
-        uint8 `[height * tile_size, width * tile_size, 3]`.
+        uint8 `[height * tile_size, width * tile_size, 3]`, or `[pixels, pixels, 3]`.
     """
     width, height = shape
-    lit = jnp.zeros((height, width), jnp.int32)
+    lit = jnp.zeros((height, width), bool)
     if highlight:
         view = crop(state.grid, shape, state.position, state.direction, view_size)
         seen = jnp.ones_like(view, bool) if see_through_walls else visible_cells(view)
@@ -212,8 +221,7 @@ def picture(
         right = sign * jnp.where(along, dy, -dx)
         i, j = right + view_size // 2, view_size - 1 - forward
         inside = (i >= 0) & (i < view_size) & (j >= 0) & (j < view_size)
-        lit = (inside & seen[i, j]).astype(jnp.int32)
+        lit = inside & seen[i, j]
     here = np.arange(width * height).reshape(height, width) == state.position
     agent = jnp.where(here, state.direction, NO_AGENT)
-    bytes_ = state.grid.reshape(height, width).astype(jnp.int32)
-    return _assemble(jnp.asarray(tiles(tile_size))[lit, agent, bytes_])
+    return _painter(tile_size, pixels)(_numbers(lit, agent, state.grid.reshape(height, width)))
