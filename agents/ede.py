@@ -39,7 +39,10 @@ from xplore.parts.replay import (
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EDEState:
-    """What K heads learned, leaves `[K, ...]`, and from what; the network itself is static."""
+    """What K heads learned, and from what; the network itself is static.
+
+    Leaves of `learned` are `[K, ...]`, but where heads share an encoder.
+    """
 
     learned: Learned
     replay: PyTree
@@ -53,18 +56,20 @@ class EDEState:
 class EDE:
     """argmax_a mean(s, a) + phi_i sigma(s, a), sigma the epistemic deviation, phi_i of env i.
 
-    K heads learn M quantiles of the return each, from rows of their own. sigma^2 is the variance
-    over heads, averaged over quantiles, which does not pay for randomness of the environment.
+    K heads learn M quantiles of the return each. sigma^2 is the variance over heads, averaged over
+    quantiles, which does not pay for randomness of the environment.
     phi_i = ucb_coefficient ucb_base^(1 + ucb_power i / (N - 1)): some envs explore, some exploit.
 
     Attributes:
         discount: gamma.
         n_step: rewards that are summed before a value is used.
         num_heads, num_quantiles: K and M.
+        share_encoder: heads are the last layers of one network, and learn from the same rows; else
+            each is a network, and learns from rows of its own. A third of the cost.
         ucb_coefficient, ucb_base, ucb_power: see above.
         acting: "ucb", as above, "thompson" or "ids"; what they are is said in
             `xplore.parts.quantiles`.
-        batch_size: rows of a gradient step, of each head.
+        batch_size: rows of a gradient step, of each head (of all where they share an encoder).
         replay_size: transitions that are kept, in the dtype of the observations, for each seed.
         warmup_steps: transitions that are stored before the first gradient step.
         updates_per_rollout: gradient steps after each rollout.
@@ -78,7 +83,8 @@ class EDE:
 
     Reference: Jiang et al. (2023), On the importance of exploration for generalization in
     reinforcement learning, arXiv:2306.05483.
-    Deviations from the paper: heads are whole networks in place of heads on one encoder; fewer
+    Deviations from the paper, whose heads have one encoder, which one of them trains at a time, and
+    rows of their own: heads are whole networks, or share the rows and all train the encoder; fewer
     quantiles; layer normalisation; sizes for small networks.
     """
 
@@ -87,6 +93,7 @@ class EDE:
     n_step: int = 3
     num_heads: int = 5
     num_quantiles: int = 16
+    share_encoder: bool = False
     ucb_coefficient: float = 30.0
     ucb_base: float = 0.6
     ucb_power: float = 7.0
@@ -118,10 +125,14 @@ class EDE:
         )
 
     def init(self, key: Key, spec: RunSpec) -> EDEState:
-        network = make_q_network("ede", self, spec.env, num_numbers=self.num_quantiles)
+        of_all = self.num_heads if self.share_encoder else 1
+        network = make_q_network("ede", self, spec.env, num_numbers=of_all * self.num_quantiles)
         check_replay("ede", self._replay, spec)
-        keys = jax.random.split(key, self.num_heads)
-        params = jax.vmap(lambda k: init_params(network, k, spec.env.observation))(keys)
+        if self.share_encoder:
+            params = init_params(network, key, spec.env.observation)
+        else:
+            keys = jax.random.split(key, self.num_heads)
+            params = jax.vmap(lambda k: init_params(network, k, spec.env.observation))(keys)
         learned = unlearned(params, self._optimizer())
         return EDEState(learned, self._replay.init(spec.env), jnp.int32(0), network)
 
@@ -131,8 +142,8 @@ class EDE:
     def act(
         self, key: Key, state: EDEState, carry: PyTree, obs: PyTree, first: jax.Array
     ) -> tuple[PyTree, jax.Array, PyTree]:
-        heads: Any = jax.vmap(state.network.apply, in_axes=(0, None))
-        believed = beliefs(heads(state.learned.params, obs))
+        quantiles = self._quantiles(state.network, state.learned.params, obs)
+        believed = beliefs(quantiles)
         score = believed.mean
         if not self.deterministic:
             phi = self.ucb_coefficient * ladder(self.ucb_base, self.ucb_power, first.shape[0])
@@ -160,8 +171,12 @@ class EDE:
 
     @property
     def _replay(self) -> Replay:
-        # Every head has rows of its own.
-        return Replay(self.replay_size, self.num_heads * self.batch_size, self.warmup_steps)
+        return Replay(self.replay_size, self._sets * self.batch_size, self.warmup_steps)
+
+    @property
+    def _sets(self) -> int:
+        """Sets of rows in a batch: every head has its own, or all have the same."""
+        return 1 if self.share_encoder else self.num_heads
 
     def _optimizer(self) -> optax.GradientTransformation:
         return clipped(optax.adam(self.learning_rate), self.max_grad_norm)
@@ -170,18 +185,29 @@ class EDE:
         self, network: QNetwork, learned: Learned, batch: Transition
     ) -> tuple[Learned, Metrics]:
         """One gradient step of all heads; the loss is a sum over them: each is for itself."""
-        heads: Any = jax.vmap(network.apply)
-        shape = (self.num_heads, self.batch_size)
+        shape = (self._sets, self.batch_size)
         batch = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), batch)
-        older = heads(learned.target_params, batch.next_obs)
+        older = self._quantiles(network, learned.target_params, batch.next_obs, sets=True)
         best = jnp.argmax(jnp.mean(older, axis=-1), axis=-1)
         target = batch.reward[..., None] + batch.discount[..., None] * take_quantiles(older, best)
 
         def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-            quantiles = heads(params, batch.obs)
+            quantiles = self._quantiles(network, params, batch.obs, sets=True)
             done = take_quantiles(quantiles, batch.action)
             total = jnp.sum(jnp.mean(quantile_loss(done, target), axis=1))
             return total, {"loss": total / self.num_heads, "value": jnp.mean(done)}
 
         gradient, metrics = jax.grad(loss, has_aux=True)(learned.params)
         return descend(learned, gradient, self._optimizer(), self.target_period), metrics
+
+    def _quantiles(
+        self, network: QNetwork, params: PyTree, obs: PyTree, *, sets: bool = False
+    ) -> jax.Array:
+        """What all heads say, `[K, B, A, M]`, of `[B, ...]`, or with `sets` of `[sets, B, ...]`."""
+        if not self.share_encoder:
+            heads: Any = jax.vmap(network.apply, in_axes=(0, 0 if sets else None))
+            quantiles: jax.Array = heads(params, obs)
+            return quantiles
+        together: Any = network.apply(params, jax.tree.map(lambda x: x[0], obs) if sets else obs)
+        shape = (*together.shape[:-1], self.num_heads, self.num_quantiles)
+        return jnp.moveaxis(together.reshape(shape), -2, 0)

@@ -41,8 +41,12 @@ _FEWER: Final = 200  # levels, on the way and of training levels
 _POINTS: Final = 4  # evaluations over the budget, the last with all levels
 _KEY: Final = "position"
 
-# As many gradient steps for a step of the environment as its defaults have with rollouts of 8,192.
-_EDE: Final[dict[str, Any]] = {"updates_per_rollout": 16, "replay_size": 16_384}
+# Noise is drawn for every action: without it, rollouts do the same in the same place for 64 steps.
+_EDE: Final[dict[str, Any]] = {
+    "share_encoder": True, "num_quantiles": 8, "acting": "thompson", "ucb_coefficient": 1.0,
+    "n_step": 5, "discount": 0.95, "learning_rate": 1e-3, "target_period": 8,
+    "replay_size": 16_384,
+}  # fmt: skip
 
 # Of each method: agent, its options, bonus, its options, whether it is tested without noise.
 METHODS: Final[dict[str, tuple[str, dict[str, Any], str, dict[str, Any], bool]]] = {

@@ -86,6 +86,8 @@ def estimate(values: Array, *names: str) -> str:
     values = values[np.isfinite(values)]
     if not len(values):
         return "-"
+    if len(values) == 1:
+        return f"{values[0]:.2f}"  # one seed alone has no interval
     low, high = bootstrap_interval(mean, [values], generator=generator_for(0, *names))
     return f"{values.mean():.2f} [{float(low):.2f}, {float(high):.2f}]"
 

@@ -73,6 +73,24 @@ def test_envs_have_coefficients_of_their_own():
     assert len({tuple(np.asarray(x)) for x in drawn}) > 1
 
 
+def test_heads_that_share_an_encoder():
+    spec = RunSpec(EnvSpec("vector", Box((3,)), Discrete(6), 9), 4, 8)
+    agent = EDE(num_heads=3, num_quantiles=4, share_encoder=True, hidden_sizes=(8,), batch_size=5)
+    state = agent.init(jax.random.key(0), spec)
+    obs = jax.random.normal(jax.random.key(1), (4, 3))
+    outputs = np.asarray(state.network.apply(state.learned.params, obs)).reshape(4, 6, 3, 4)
+    mean, epistemic, _ = (
+        np.asarray(x) for x in beliefs(jnp.asarray(outputs.swapaxes(0, 2).swapaxes(1, 2)))
+    )
+    phi = 30.0 * 0.6 ** (1 + 7.0 * np.arange(4) / 3)
+    action = agent.act(jax.random.key(2), state, (), obs, jnp.ones(4, bool))[1]
+    np.testing.assert_array_equal(action, (mean + phi[:, None] * epistemic).argmax(axis=1))
+    # One batch for all: a gradient step moves every head, each to what it says itself.
+    assert agent._replay.batch_size == 5
+    one = replace(agent, share_encoder=False)
+    assert one._replay.batch_size == 15
+
+
 def test_information_is_bought_where_it_is_cheap():
     mean = np.asarray([[1.0, 0.9, 0.0], [1.0, 0.9, 0.0]], np.float32)
     epistemic = np.asarray([[0.01, 2.0, 0.01], [0.01, 0.01, 0.01]], np.float32)
@@ -126,13 +144,20 @@ def test_probe_without_a_replay(agent):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("probe", ["Probe-ChoiceByObservation-v0", "Probe-Discount-v0"])
-def test_probe(probe):
+@pytest.mark.parametrize(
+    ("probe", "share_encoder"),
+    [
+        ("Probe-ChoiceByObservation-v0", False),
+        ("Probe-Discount-v0", False),
+        ("Probe-ChoiceByObservation-v0", True),
+    ],
+)
+def test_probe(probe, share_encoder):
     env = xplore.make(probe)
     agent = EDE(
         learning_rate=3e-3, discount=0.9, n_step=1, num_heads=3, num_quantiles=4, batch_size=32,
         warmup_steps=64, replay_size=2_048, updates_per_rollout=8, target_period=8,
-        ucb_coefficient=3.0, layer_norm=False,
+        ucb_coefficient=3.0, layer_norm=False, share_encoder=share_encoder,
     )  # fmt: skip
     config = Config(
         env, agent, xplore.make_bonus("none"), xplore.make_world_sampler("fresh"),
@@ -140,8 +165,9 @@ def test_probe(probe):
     )  # fmt: skip
     result = train(config)
     state = jax.tree.map(lambda x: x[0], result.state.agent)
-    heads = jax.vmap(state.network.apply, in_axes=(0, None))
-    found = beliefs(heads(state.learned.params, jnp.asarray(env.observations())))
+    found = beliefs(
+        agent._quantiles(state.network, state.learned.params, jnp.asarray(env.observations()))
+    )
     np.testing.assert_allclose(found.mean.max(axis=1), env.values(0.9), atol=0.1)
     last = np.nanmean(result.metrics["episode/return"][0, -10:])
     assert last == pytest.approx(env.optimal_return, abs=0.15)
