@@ -38,7 +38,7 @@ from xplore.record.provenance import environment
 LEVELS = 1024
 # The hard setting of each family: an id, and options if its defaults are not hard.
 HARD: Final[dict[str, dict[str, Any]]] = {
-    "Caves-19x19-v0": {"far": 0.5},
+    "Caves-19x19-v0": {"far": 0.8},
     "Chaser-Hard-v0": {},
     "CtxDeepSea-8-16-v0": {},
     "Heist-Full-v0": {},
