@@ -79,13 +79,13 @@ class Miner:
     Solved when: the exit is reached without a diamond left; `info["success"]`.
     Reference: Cobbe et al. (2020), Leveraging Procedural Generation to Benchmark Reinforcement
         Learning, arXiv:1912.01588.
-    Deviations: five actions of fifteen; 500 steps, not 1,000; rows above and below the board are
+    Deviations: five actions of fifteen; rows above and below the board are
         walls; of more than four things in a row that could roll into each other's way, some may
         give way where in Procgen they would not.
     """
 
     size: int = 10
-    max_steps: int = 500
+    max_steps: int = 1000
     look: Look = "symbols"
 
     def __post_init__(self) -> None:
