@@ -247,7 +247,7 @@ def main(
     folder: tyro.conf.Positional[Path],
     ids: tuple[str, ...] = (),
     levels: int = 2000,
-    slow_levels: int = 300,
+    slow_levels: int = 2000,
     judged: int = 200,
     pictures: Path | None = None,
 ) -> None:

@@ -140,7 +140,7 @@ def make_bank(file: Path, preset: str, num: int, patterns: Path | None) -> None:
 def main(
     folder: tyro.conf.Positional[Path],
     presets: tuple[str, ...] = wfc_bank.PRESETS,
-    num: int = 1024,
+    num: int = 2304,
     patterns: Path | None = None,
 ) -> None:
     """Makes the banks of `presets` in `folder`, `num` seeds each."""
