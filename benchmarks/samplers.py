@@ -75,7 +75,7 @@ GRID: Final = Suite(
         _task(
             "Maze-Perfect-13x13-v0", 122_880, "Maze-Perfect-7x7", size=7, num_blocks=0, max_steps=60
         ),
-        _task("CtxDeepSea-6-16-v0", 61_440, "CtxDeepSea-6 (control)"),
+        _task("CtxDeepSea-6-16-v0", 49_152, "CtxDeepSea-4 (control)", size=4),
     ),
     methods=tuple(
         Method(name, worlds=name, worlds_options=options) for name, options in SAMPLERS.items()
