@@ -143,7 +143,9 @@ class Plan2Explore:
         check_replay("plan2explore", self._replay, spec)
         size = num_features(space, self._symbols)
         key_models, key_values = jax.random.split(key)
-        models = init_ensemble(self._model(size), key_models, size * action.num, self.num_models)
+        models = init_ensemble(
+            self._model(size), key_models, (size + 1) * action.num, self.num_models
+        )
         values = self._value(action.num).init(key_values, jnp.zeros(size))
         minds = Minds(unlearned(models, self._fit_models()), unlearned(values, self._fit_values()))
         replay = self._replay.init(spec.env)
@@ -228,7 +230,9 @@ class Plan2Explore:
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What the models say of `(x, action)`: features `[K, ..., D]`, reward, logit of an end."""
         acted = jax.nn.one_hot(action, num_actions)
-        gated = (acted[..., :, None] * x[..., None, :]).reshape(*x.shape[:-1], -1)
+        # Where all features are 0, the 1 beside them still says which action it is.
+        with_one = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
+        gated = (acted[..., :, None] * with_one[..., None, :]).reshape(*x.shape[:-1], -1)
         said = apply_ensemble(self._model(x.shape[-1]), params, gated, own=own)
         return said[..., :-2], said[..., -2], said[..., -1]
 

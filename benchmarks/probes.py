@@ -99,7 +99,9 @@ LEARNERS: Final[dict[str, Learner]] = {
     "dqn": Learner({**_REPLAY, **_GREEDY}),
     "qr_dqn": Learner({**_REPLAY, **_GREEDY, "num_quantiles": 8}),
     "ede": Learner({**_REPLAY, **_HEADS}, exploring={**_REPLAY, **_HEADS, "discount": 0.99}),
-    "boot_dqn": Learner(_BOOT, exploring={"num_heads": 10, "updates_per_rollout": 16}),
+    "boot_dqn": Learner(
+        _BOOT, exploring={"num_heads": 10, "updates_per_rollout": 16}, lock_steps=131_072
+    ),
     "plan2explore": Learner({**_FAST, "updates_per_rollout": 16}, exploring={}),
     "alphazero": Learner(_FAST, exploring={"novelty_bonus": 1.0}),
     "muzero": Learner(

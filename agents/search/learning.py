@@ -272,7 +272,8 @@ def _loss(
             terms |= {
                 "novelty_error": _mean(unsure, x.known),
                 "reward_error": _mean(wrong, x.known),
-                "consistency": _mean(apart, x.alive),
+                # What is seen at an end may look like what is worth something elsewhere.
+                "consistency": _mean(apart, x.alive & ~x.step.terminated),
             }
         return latent, terms
 

@@ -48,13 +48,13 @@ class SearchNetwork(nn.Module):
         self.encoder, self.cnn = torso_of(self.torso, self.space, self.symbols)
         sizes = self.hidden_sizes if self.cnn is None else self.hidden_sizes[-1:]
         self.trunk = MLP(sizes, self.activation)
-        self.latent = dense(self.latent_size, 1.0)
+        self.latent = _unlike(self.latent_size, 1.0)
         self.heads = MLP(self.hidden_sizes[-1:], self.activation)
         self.logits = dense(self.num_actions, 0.01)
         self.values = dense(2, 0.01)
         if self.model:
             size = self.hidden_sizes[-1]
-            self.acted = dense(self.num_actions * size)
+            self.acted = _unlike(self.num_actions * size, 2.0**0.5)
             self.after = dense(self.latent_size, 1.0)
             self.rewards = dense(2, 0.01)
             self.new = MLP(self.hidden_sizes[-1:], self.activation)
@@ -84,6 +84,15 @@ class SearchNetwork(nn.Module):
         """Uses all there is, which makes the parameters."""
         latent = self.represent(obs)
         return self.foresee(latent), self.imagine(latent, action) if self.model else ()
+
+
+def _unlike(size: int, scale: float) -> nn.Dense:
+    """A layer whose biases differ: of an observation of zeros nothing could be learned else."""
+    return nn.Dense(
+        size,
+        kernel_init=nn.initializers.orthogonal(scale),
+        bias_init=nn.initializers.normal(0.1),
+    )
 
 
 def _standard(x: jax.Array) -> jax.Array:
