@@ -39,11 +39,18 @@ class Minds(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PlanState:
-    """`minds` were learned from `replay`; `model_steps` float32 `[]` is what was imagined."""
+    """What was learned, and from what.
+
+    Attributes:
+        minds: learned from `replay`.
+        model_steps: float32 `[]`, steps that were imagined.
+        start_value: float32 `[]`, what exploring is worth from the start of an episode.
+    """
 
     minds: Minds
     replay: PyTree
     model_steps: jax.Array
+    start_value: jax.Array
     space: Space = dataclasses.field(metadata={"static": True})
     num_actions: int = dataclasses.field(metadata={"static": True})
 
@@ -149,7 +156,7 @@ class Plan2Explore:
         values = self._value(action.num).init(key_values, jnp.zeros(size))
         minds = Minds(unlearned(models, self._fit_models()), unlearned(values, self._fit_values()))
         replay = self._replay.init(spec.env)
-        return PlanState(minds, replay, jnp.float32(0), space, action.num)
+        return PlanState(minds, replay, jnp.float32(0), jnp.float32(0), space, action.num)
 
     def initial_carry(self, num_envs: int) -> tuple[()]:
         return ()
@@ -169,6 +176,7 @@ class Plan2Explore:
         reward = traj.reward + self.intrinsic_weight * r_int
         rows = n_step_transitions(traj, reward, num_steps=1, discount=1.0)
         replay = self._replay.add(state.replay, rows)
+        start_value = self._start_value(state, traj)
 
         def step(minds: Minds, batch: Transition, key: Key) -> tuple[Minds, Metrics]:
             x, after = (
@@ -177,7 +185,9 @@ class Plan2Explore:
             models, metrics = self._learn_models(state.num_actions, minds.models, batch, x, after)
             start = x[: self.batch_size]
             imagined = self._imagine(key, state.num_actions, models.params, minds.values, start)
-            values, more = self._learn_values(state.num_actions, minds.values, imagined)
+            values, more = self._learn_values(
+                state.num_actions, minds.values, imagined, start_value
+            )
             return Minds(models, values), metrics | more
 
         minds, metrics = self._replay.learn(
@@ -186,7 +196,10 @@ class Plan2Explore:
         made = self.updates_per_rollout * self.batch_size * self.horizon_steps
         imagined = state.model_steps + made
         metrics["model_steps"] = imagined
-        return dataclasses.replace(state, minds=minds, replay=replay, model_steps=imagined), metrics
+        state = dataclasses.replace(
+            state, minds=minds, replay=replay, model_steps=imagined, start_value=start_value
+        )
+        return state, metrics
 
     def greedy(self) -> Plan2Explore:
         return replace(self, deterministic=True)
@@ -281,10 +294,27 @@ class Plan2Explore:
         last, steps = jax.lax.scan(one, start, jax.random.split(key_act, self.horizon_steps))
         return steps, last
 
+    def _start_value(self, state: PlanState, traj: Trajectory) -> jax.Array:
+        """What exploring is worth at the starts of a rollout, in the mean; float32 `[]`."""
+        x = features(state.space, traj.obs, self._symbols)
+        q = self._values(state.num_actions, state.minds.values.params, x)
+        best = jnp.max(q[..., 0], axis=-1)
+        mean = jnp.sum(jnp.where(traj.first, best, 0.0)) / jnp.maximum(jnp.sum(traj.first), 1)
+        return jnp.where(jnp.any(traj.first), mean, state.start_value)
+
     def _targets(
-        self, num_actions: int, params: PyTree, steps: _Imagined, last: jax.Array
+        self,
+        num_actions: int,
+        params: PyTree,
+        steps: _Imagined,
+        last: jax.Array,
+        start_value: jax.Array,
     ) -> jax.Array:
-        """What both values are to be, `[H, B, 2]`, by those of `params`."""
+        """What both values are to be, `[H, B, 2]`, by those of `params`.
+
+        After an end exploring goes on with an episode from the start: were it worth nothing, an
+        agent would keep away from successes that end one.
+        """
         reached = jnp.concatenate([steps.x, last[None]])
         older = self._values(num_actions, params, reached)  # [H + 1, B, A, 2]
         best = jnp.max(older, axis=-2)
@@ -293,20 +323,27 @@ class Plan2Explore:
         # The return goes on where the next action is the best one, by that value.
         follows = jnp.concatenate([is_best[1:], jnp.zeros_like(is_best[:1])])
 
+        ended = jnp.stack([start_value, jnp.zeros_like(start_value)])[None]
+
         def back(total: jax.Array, x: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             reward, alive, after, follows = x
             mixed = jnp.where(follows, self.trace * total + (1.0 - self.trace) * after, after)
-            total = reward + self.discount * alive[..., None] * mixed
+            alive = alive[..., None]
+            total = reward + self.discount * (alive * mixed + (1.0 - alive) * ended)
             return total, total
 
         xs = (steps.reward, steps.alive, best[1:], follows)
         return jax.lax.scan(back, jnp.zeros_like(best[0]), xs, reverse=True)[1]
 
     def _learn_values(
-        self, num_actions: int, values: Learned, imagined: tuple[_Imagined, jax.Array]
+        self,
+        num_actions: int,
+        values: Learned,
+        imagined: tuple[_Imagined, jax.Array],
+        start_value: jax.Array,
     ) -> tuple[Learned, Metrics]:
         steps, last = imagined
-        target = self._targets(num_actions, values.target_params, steps, last)
+        target = self._targets(num_actions, values.target_params, steps, last, start_value)
 
         def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
             q = jnp.moveaxis(self._values(num_actions, params, steps.x), -1, 0)  # [2, H, B, A]

@@ -36,7 +36,9 @@ def test_imagined_steps_are_paid_for_disagreement_and_returns_stop_at_worse_acti
         said = agent._said(A, models, steps.x, steps.action, own=False)
         reached = jnp.concatenate([steps.x, last[None]])
         q = agent._values(A, values.target_params, reached)
-        return steps, last, said, q, agent._targets(A, values.target_params, steps, last)
+        start_value = jnp.float32(2.5)
+        target = agent._targets(A, values.target_params, steps, last, start_value)
+        return steps, last, said, q, target
 
     steps, last, said, q, target = jax.tree.map(np.asarray, imagine(jax.random.key(0)))
     steps = _Imagined(*steps)
@@ -57,7 +59,9 @@ def test_imagined_steps_are_paid_for_disagreement_and_returns_stop_at_worse_acti
             is_last = h == H - 1 or q[h + 1, b, steps.action[h + 1, b], i] < after
             stopped += is_last
             mixed = after if is_last else 0.7 * total + 0.3 * after
-            total = steps.reward[h, b, i] + 0.9 * steps.alive[h, b] * mixed
+            alive = steps.alive[h, b]
+            ended = 2.5 if i == 0 else 0.0  # exploring goes on with another episode
+            total = steps.reward[h, b, i] + 0.9 * (alive * mixed + (1 - alive) * ended)
             assert target[h, b, i] == pytest.approx(total, rel=1e-3, abs=1e-5)
     assert 2 * B < stopped < 2 * B * H
 
