@@ -43,7 +43,6 @@ class Cell(NamedTuple):
         agent: id of it.
         options: of the agent.
         budget_steps, num_envs, num_steps, seeds: sizes of the run.
-        levels: W, the training levels of each seed; 0: a new one in each episode.
     """
 
     group: str
@@ -55,17 +54,15 @@ class Cell(NamedTuple):
     num_envs: int
     num_steps: int
     seeds: int = 5
-    levels: int = 0
 
     @property
     def config(self) -> Config:
         """What is run."""
-        worlds = {"num_levels": self.levels} if self.levels else {}
         return Config(
             env=make(self.task),
             agent=make_agent(self.agent, **self.options),
             bonus=make_bonus("none"),
-            worlds=make_world_sampler("fixed" if self.levels else "fresh", **worlds),
+            worlds=make_world_sampler("fresh"),
             budget_steps=self.budget_steps,
             num_envs=self.num_envs,
             num_steps=self.num_steps,
@@ -87,17 +84,7 @@ _BREAKOUT: Final = {
     "learning_rate": 5e-4, "trace": 0.65, "num_epochs": 2, "num_minibatches": 32,
     "hidden_sizes": (128,), "torso": "cnn", "epsilon_steps": 100_000,
 }  # fmt: skip
-_REPLAY: Final = {"n_step": 3, "updates_per_rollout": 8, "batch_size": 64}
-_GREEDY: Final = {"num_quantiles": 8, "epsilon_steps": 25_000}
-_UCB: Final = {"num_heads": 3, "num_quantiles": 8, "ucb_coefficient": 1.0}
 _MEMORY: Final = ("memory", "MemoryLen-10-v0")
-_HELD_OUT: Final = ("held-out levels", "MiniGrid-MultiRoom-N2-S4-v0")
-_UNSEEN: Final[dict[str, Any]] = {
-    "budget_steps": 102_400,
-    "num_envs": 16,
-    "num_steps": 32,
-    "levels": 50,
-}
 _CUE: Final[dict[str, Any]] = {"budget_steps": 253_952, "num_envs": 64, "num_steps": 64}
 
 CELLS: Final = (
@@ -107,10 +94,6 @@ CELLS: Final = (
     Cell(*_MEMORY, "PPO-RNN", "ppo_rnn", {}, **_CUE),
     Cell(*_MEMORY, "PQN", "pqn", {"trace": 0.95}, **_CUE),
     Cell(*_MEMORY, "PQN-RNN", "pqn_rnn", {"trace": 0.95}, **_CUE),
-    Cell(*_HELD_OUT, "QR-DQN", "qr_dqn", {**_GREEDY, **_REPLAY}, **_UNSEEN),
-    Cell(*_HELD_OUT, "EDE", "ede", {**_REPLAY, **_UCB}, **_UNSEEN),
-    Cell(*_HELD_OUT, "PQN, quantiles", "pqn", _GREEDY, **_UNSEEN),
-    Cell(*_HELD_OUT, "EDE, on-policy", "ede_pqn", _UCB, **_UNSEEN),
 )
 
 
@@ -139,7 +122,6 @@ def run(cell: Cell) -> pd.DataFrame:
         task=cell.task,
         method=cell.label,
         agent=spelt(cell.agent, cell.options),
-        levels=cell.levels,
         fingerprint=cell.fingerprint,
     )
 
@@ -147,9 +129,9 @@ def run(cell: Cell) -> pd.DataFrame:
 def report(rows: pd.DataFrame) -> str:
     """The markdown of the rows, a line for each cell that has some."""
     lines = [
-        "| | task | training levels | method | env steps | seeds | return at half |"
+        "| | task | method | env steps | seeds | return at half |"
         " return at the end | held-out return | held-out success |",
-        "|---" * 10 + "|",
+        "|---" * 9 + "|",
     ]
     for cell in CELLS:
         mine = rows[(rows["task"] == cell.task) & (rows["method"] == cell.label)]
@@ -164,9 +146,8 @@ def report(rows: pd.DataFrame) -> str:
             mine[mine["metric"] == "held-out success"],
         ]
         cells = [_interval(frame["value"].to_numpy(np.float64), cell) for frame in values]
-        levels = int(mine["levels"].max())
         lines.append(
-            f"| {cell.group} | `{cell.task}` | {levels or 'new ones'} | {cell.label} |"
+            f"| {cell.group} | `{cell.task}` | {cell.label} |"
             f" {int(mine['env_steps'].max()):,} | {mine['seed'].nunique()} | {' | '.join(cells)} |"
         )
     lines += [

@@ -77,6 +77,10 @@ _REPLAY: Final = {
 }  # fmt: skip
 _GREEDY: Final = {"epsilon_steps": 2_000}
 _HEADS: Final = {"num_heads": 3, "num_quantiles": 4, "ucb_coefficient": 3.0}
+_THOMPSON: Final = {
+    "num_heads": 5, "num_quantiles": 4, "acting": "thompson", "ucb_coefficient": 1.0,
+    "learning_rate": 3e-3, "discount": 0.99,
+}  # fmt: skip
 _ROLLOUTS: Final = {"learning_rate": 1e-2, "discount": DISCOUNT}
 _DIAYN: Final = {
     "num_skills": 2, "extrinsic_coefficient": 1.0, "skill_coefficient": 0.0,
@@ -95,10 +99,10 @@ LEARNERS: Final[dict[str, Learner]] = {
     "diayn": Learner({**_POLICY, **_DIAYN}, 25_600, 16),
     "pqn": Learner({**_ROLLOUTS, **_GREEDY}, num_steps=16),
     "pqn_rnn": Learner({**_ROLLOUTS, **_GREEDY, "num_minibatches": 4}, 15_360, 16),
-    "ede_pqn": Learner({**_ROLLOUTS, **_HEADS}, num_steps=16, exploring=_HEADS),
+    "ede_pqn": Learner({**_ROLLOUTS, **_HEADS}, num_steps=16, exploring=_THOMPSON),
     "dqn": Learner({**_REPLAY, **_GREEDY}),
     "qr_dqn": Learner({**_REPLAY, **_GREEDY, "num_quantiles": 8}),
-    "ede": Learner({**_REPLAY, **_HEADS}, exploring={**_REPLAY, **_HEADS, "discount": 0.99}),
+    "ede": Learner({**_REPLAY, **_HEADS}, exploring={**_REPLAY, **_THOMPSON}),
     "boot_dqn": Learner(
         _BOOT, exploring={"num_heads": 10, "updates_per_rollout": 16}, lock_steps=131_072
     ),
