@@ -124,9 +124,9 @@ def measure_jaxued(what: str, num_envs: int, repeats: int) -> Measured:
     carry = jax.block_until_ready(steps(jax.random.PRNGKey(1), carry))
     times = []
     for i in range(repeats):
-        begun = time.perf_counter(), time.process_time()
+        clocks = time.perf_counter(), time.process_time()
         carry = jax.block_until_ready(steps(jax.random.PRNGKey(2 + i), carry))
-        times.append(_since(*begun))
+        times.append(_since(*clocks))
     return {
         **_rates(times, num_envs),
         "compile_seconds": compile_seconds,

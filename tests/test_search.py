@@ -156,7 +156,7 @@ def test_a_model_says_what_the_best_action_is_worth(batch):
             led, reward = apply(params, latent, jnp.full(len(obs), a), method="imagine")
             found: Any = apply(params, led, method="foresee")
             q.append(reward + 0.9 * found[1])
-        return visits, q, _best(agent, state.network, params, visits, obs, 0.5)
+        return visits, q, _best(agent, state.network, params, visits, obs, jnp.float32(0.5))
 
     visits, q, (worth, best) = jax.tree.map(np.asarray, both(KEY))
     visits = visits[np.asarray(rows_of(obs, 1, 64))]

@@ -17,7 +17,6 @@ from xplore.parts.levels import HELD_OUT_BIT
 from xplore.worlds.spec_search import SpecSearch
 
 
-@final
 @component
 class Coins:
     """Levels are whole numbers up to 99, the first option in hundredths."""

@@ -104,7 +104,8 @@ class MuZero:
             if not self.deterministic:
                 # What the model says of an action that was never taken is made up.
                 ignored = (untried > 0.5) & (self.untried_value > 0.0)
-                reward = jnp.where(ignored, self.untried_value, reward + self.novelty_bonus * new)
+                promised = self.untried_value + self.discount * state.start_value
+                reward = jnp.where(ignored, promised, reward + self.novelty_bonus * new)
                 discount = jnp.where(ignored, 0.0, discount)
             return Arrival(reward, discount, found.logits, self._worth(found.value)), latent
 

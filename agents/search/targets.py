@@ -92,7 +92,10 @@ def targets(
     ended = batch.terminated | batch.truncated
     follows = jnp.pad(batch.valid[:, 1:], ((0, 0), (0, 1))) & ~ended
     if network.model:
-        worth, best = _best(options, network, params, visits, flat, untried_value)
+        promised = jnp.where(
+            untried_value > 0.0, untried_value + options.discount * start_value, 0.0
+        )
+        worth, best = _best(options, network, params, visits, flat, promised)
         # A time limit leaves states in which nothing was ever done: they promise nothing.
         after = jnp.where(ended[..., None], after, worth.reshape(after.shape))
         best = best.reshape(ended.shape)
@@ -120,11 +123,11 @@ def _best(
     params: PyTree,
     visits: jax.Array,
     obs: PyTree,
-    untried_value: float | jax.Array,
+    promised: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """What the best action is worth by the model, `[R, 2]`, at observations; and which it is.
 
-    One that was never taken is worth `untried_value`, if that is not 0.
+    One that was never taken is worth `promised`, if that is not 0.
     """
     latent: Any = network.apply(params, obs, method="represent")
     new = novelty(visits, rows_of(obs, 1, options.table_size))  # [R, A, 2]
@@ -138,9 +141,9 @@ def _best(
     q = jnp.moveaxis(jax.vmap(act)(jnp.arange(network.num_actions)), 0, 1)  # [R, A, 2]
     paid = options.novelty_bonus * new[..., 0]
     q = q + jnp.stack([jnp.zeros_like(paid), paid], axis=-1)
-    unknown = (new[..., 1] > 0.0) & (untried_value > 0.0)
-    promised = jnp.stack([jnp.zeros_like(paid), jnp.full_like(paid, untried_value)], axis=-1)
-    q = jnp.where(unknown[..., None], promised, q)
+    unknown = (new[..., 1] > 0.0) & (promised > 0.0)
+    instead = jnp.stack([jnp.zeros_like(paid), jnp.full_like(paid, promised)], axis=-1)
+    q = jnp.where(unknown[..., None], instead, q)
     best = jnp.argmax(jnp.sum(q, axis=-1), axis=-1).astype(jnp.int32)
     return jnp.take_along_axis(q, best[:, None, None], axis=1)[:, 0], best
 
