@@ -272,9 +272,9 @@ def report(rows: pd.DataFrame) -> str:
         "Seeds that passed, and of the worst of them: ± how far a learned value is from the known"
         f" one (up to {VALUE_ERROR} passes; the discount is {DISCOUNT}), then what the greedy agent"
         f" earns (from {1 - RETURN_ERROR} of 1 on), or how often it opens the lock, at the end of"
-        f" its training or greedily (above {OPENED}; chance opens it once in a million"
-        " episodes). The lock is for those that explore by themselves, and for `ppo` with the bonus `count`. `diayn` is told of the reward here, and"
-        " its values, which see a skill, are not read.",
+        f" its training or greedily (above {OPENED}; chance opens it once in a million episodes)."
+        " The lock is for those that explore by themselves, and for `ppo` with the bonus `count`."
+        " `diayn` is told of the reward here, and its values, which see a skill, are not read.",
     ]
     return "\n".join(lines) + "\n"
 

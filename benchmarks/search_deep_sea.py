@@ -46,7 +46,8 @@ class Method(NamedTuple):
 _PUCT = {"policy": "puct"}
 _QUIET = {"dirichlet_fraction": 0.0, "temperature": 0.01}
 _NEW = {"novelty_bonus": 0.1}
-_UNTRIED = {"novelty_bonus": 0.1, "untried_value": 1.0}
+# Every episode has N steps: that exploring goes on would only make values larger.
+_UNTRIED = {"novelty_bonus": 0.1, "untried_value": 1.0, "intrinsic_episodic": True}
 METHODS = (
     Method("R-max, m=1", "rmax", {}, by_number=True),
     Method("Dyna-Q, k=50", "dyna_q", {"planning_steps": 50}, by_number=True),

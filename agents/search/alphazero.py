@@ -68,6 +68,7 @@ class AlphaZero:
         updates_per_rollout: gradient steps after each rollout.
         target_period: gradient steps between two copies of the network to its older self.
         intrinsic_weight: of the intrinsic reward.
+        intrinsic_episodic: whether exploring ends with an episode.
         table_size: rows of the table of visits.
         torso, symbols, hidden_sizes, activation: as in `xplore.agents.ppo.PPO`.
         latent_size: of what the torso ends with.
@@ -95,6 +96,7 @@ class AlphaZero:
     updates_per_rollout: int = 32
     target_period: int = 8
     intrinsic_weight: float = 1.0
+    intrinsic_episodic: bool = False
     table_size: int = 1 << 14
     torso: Torso = "auto"
     symbols: Symbols = "scaled"

@@ -125,6 +125,8 @@ def learn(
     visits = state.visits.at[rows, traj.action].add(1.0)
     length = state.replay.experience.valid.shape[-1]
     start_value = _start_value(state, traj)
+    if options.intrinsic_episodic:
+        start_value = jnp.zeros_like(start_value)
     replay = _replay(options, length)
     buffer = replay.add(state.replay, _segments(options, traj, r_int, length))
 

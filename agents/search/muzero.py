@@ -41,8 +41,8 @@ class MuZero:
             episode can return; 0: what the model says.
         policy, num_simulations, dirichlet_fraction, temperature, novelty_bonus, discount, trace,
             batch_size, replay_size, updates_per_rollout, target_period, intrinsic_weight,
-            table_size, torso, symbols, hidden_sizes, activation, deterministic: as in
-            `xplore.agents.search.alphazero.AlphaZero`.
+            intrinsic_episodic, table_size, torso, symbols, hidden_sizes, activation,
+            deterministic: as in `xplore.agents.search.alphazero.AlphaZero`.
         latent_size: D of h.
 
     Reference: Schrittwieser et al. (2020), MuZero, arXiv:1911.08265; "gumbel": Danihelka et al.
@@ -70,6 +70,7 @@ class MuZero:
     updates_per_rollout: int = 32
     target_period: int = 8
     intrinsic_weight: float = 1.0
+    intrinsic_episodic: bool = False
     table_size: int = 1 << 14
     torso: Torso = "auto"
     symbols: Symbols = "scaled"
