@@ -104,7 +104,9 @@ LEARNERS: Final[dict[str, Learner]] = {
     "qr_dqn": Learner({**_REPLAY, **_GREEDY, "num_quantiles": 8}),
     "ede": Learner({**_REPLAY, **_HEADS}, exploring={**_REPLAY, **_THOMPSON}),
     "boot_dqn": Learner(
-        _BOOT, exploring={"num_heads": 10, "updates_per_rollout": 16}, lock_steps=131_072
+        _BOOT,
+        exploring={"num_heads": 10, "updates_per_rollout": 16, "prior_scale": 1.0},
+        lock_steps=98_304,
     ),
     "plan2explore": Learner({**_FAST, "updates_per_rollout": 16}, exploring={}),
     "alphazero": Learner(_FAST, exploring={"novelty_bonus": 1.0}),
@@ -265,7 +267,7 @@ def report(rows: pd.DataFrame) -> str:
             if mine["earned"].notna().all():
                 told.append(f"{mine['earned'].min():.2f}")
             won = sum(passed(row) for _, row in mine.iterrows())
-            cells.append(f"{won}/{len(mine)} ({', '.join(told)})")
+            cells.append(f"{won}/{len(mine)} ({', '.join(told)})" if told else "")
         lines.append(f"| `{agent}` | {' | '.join(cells)} |")
     lines += [
         "",
