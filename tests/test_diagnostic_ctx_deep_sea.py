@@ -1,4 +1,5 @@
 """CtxDeepSea: what a level holds, who can read it, and who has to learn it by heart."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The sampler that looks for options: it finds those in which success is open."""
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ def test_spec_search_finds_the_options_in_which_success_is_open():
         state, metrics = sampler.update(state, batch, traj)
         return state, (batch, metrics)
 
-    state, (batch, _) = rollout(state, jax.random.key(1))
+    state, (batch, metrics) = rollout(state, jax.random.key(1))
     assert (np.asarray(batch.level_id) < HELD_OUT_BIT).all()
     # All cells alike at first, and each level in its own: the first option is a cell's last digit.
     quarter = np.clip(np.asarray(batch.levels) // 25, 0, 3)
