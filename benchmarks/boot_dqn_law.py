@@ -11,8 +11,6 @@ Reference: the law and the published psi are those of "A unified scaling law of 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +20,11 @@ import pandas as pd
 import tyro
 from scipy.optimize import minimize_scalar
 
-from xplore.contracts.component import to_json
+from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
 from xplore.loop.config import Config
 from xplore.loop.train import train
-from xplore.record.files import new_file, writable_folder
-from xplore.record.provenance import environment
+from xplore.record.files import writable_folder
 from xplore.record.stats import wilson_interval
 
 SIZES: Final = (6, 8, 10, 12)
@@ -57,12 +54,6 @@ def config_of(size: int, heads: int, prior_scale: float) -> Config:
         num_envs=NUM_ENVS,
         num_steps=size,
     )
-
-
-def fingerprint_of(config: Config) -> str:
-    """A hash of what decides the numbers of a cell."""
-    text = json.dumps(to_json(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run(size: int, heads: int, priors: str, seeds: int) -> list[dict[str, Any]]:
@@ -164,12 +155,8 @@ def main(
             print(f"N={size} K={k} {priors}: {made['solved'].sum()}/{seeds}", flush=True)
             old = rows[rows["fingerprint"] != mark]
             rows = pd.concat([old, made], ignore_index=True) if len(old) else made
-            with new_file(path, replace=True) as stream:
-                rows.to_parquet(stream, index=False)
-            with new_file(folder / "provenance.json", replace=True) as stream:
-                stream.write((json.dumps(environment(), indent=1) + "\n").encode())
-    with new_file(folder / "table.md", replace=True) as stream:
-        stream.write(report(rows).encode())
+            keep_rows(folder, rows)
+    keep_table(folder, report(rows))
 
 
 if __name__ == "__main__":

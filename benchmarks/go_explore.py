@@ -9,8 +9,6 @@ start like any other.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +21,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from xplore.contracts.component import to_json
+from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
 from xplore.contracts.types import PyTree
 from xplore.loop.config import Config
@@ -31,8 +29,7 @@ from xplore.loop.dataset import record_plans
 from xplore.loop.evaluate import evaluate
 from xplore.loop.imitation import behaviour_clone
 from xplore.loop.update import TrainState, make_train, reads_of
-from xplore.record.files import new_file, writable_folder
-from xplore.record.provenance import environment
+from xplore.record.files import writable_folder
 from xplore.record.survival import median_time
 from xplore.worlds.go_explore import GoExplore, demonstration
 
@@ -81,12 +78,6 @@ def config_of(task: Task, method: str) -> Config:
         num_steps=16,
         num_levels=4,
     )
-
-
-def fingerprint_of(config: Config) -> str:
-    """A hash of what decides a run's numbers."""
-    text = json.dumps(to_json(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Ran(NamedTuple):
@@ -289,15 +280,8 @@ def main(
                 new = pd.DataFrame([row])
                 rows = pd.concat([rows, new], ignore_index=True) if len(rows) else new
                 rows = rows.sort_values(["task", "method", "seed"], ignore_index=True)
-                with new_file(path, replace=True) as stream:
-                    rows.to_parquet(stream, index=False)
-                _write(folder / "provenance.json", json.dumps(environment(), indent=1) + "\n")
-    _write(folder / "table.md", report(rows))
-
-
-def _write(path: Path, text: str) -> None:
-    with new_file(path, replace=True) as stream:
-        stream.write(text.encode())
+                keep_rows(folder, rows)
+    keep_table(folder, report(rows))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ another cell. The table is made of the rows.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +16,14 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.benchmarks.suite import Options, spelt
-from xplore.contracts.component import to_json
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
 from xplore.loop.config import Config
 from xplore.loop.evaluate import evaluate_result
 from xplore.loop.train import train
 from xplore.parts.levels import held_out_ids
-from xplore.record.files import new_file, writable_folder
-from xplore.record.provenance import environment
+from xplore.record.files import writable_folder
 from xplore.record.stats import bootstrap_interval, mean
 from xplore.record.summary import generator_for
 
@@ -71,8 +68,7 @@ class Cell(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """A hash of what decides the numbers."""
-        text = json.dumps(to_json(self.config), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint_of(self.config)
 
 
 # Those of the method's own code for these tasks, but for the scale of CartPole's rewards.
@@ -193,12 +189,8 @@ def main(
             old = rows[(rows["task"] != cell.task) | (rows["method"] != cell.label)]
             made = pd.concat([old, made], ignore_index=True)
         rows = made
-        with new_file(path, replace=True) as stream:
-            rows.to_parquet(stream, index=False)
-        with new_file(folder / "provenance.json", replace=True) as stream:
-            stream.write((json.dumps(environment(), indent=1) + "\n").encode())
-    with new_file(folder / "table.md", replace=True) as stream:
-        stream.write(report(rows).encode())
+        keep_rows(folder, rows)
+    keep_table(folder, report(rows))
 
 
 if __name__ == "__main__":

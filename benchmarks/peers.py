@@ -191,19 +191,31 @@ def shared(id: str, contender: str) -> bool:
     return True
 
 
-def _in_process(contender: str, id: str, num_envs: int, repeats: int) -> Measured:
-    command = [sys.executable, "-m", __spec__.name, "one", contender, id]
-    command += [str(num_envs), str(repeats)]
+def in_process(command: list[str], most_seconds: float) -> Measured:
+    """What a process of its own measured: the last line that it printed, or why there is none."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_MOST_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=most_seconds,
+            env={**os.environ, "JAX_TRACEBACK_FILTERING": "off"},  # the error is the last line
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"not done after {_MOST_SECONDS} s"}
+        return {"failed": f"not done after {most_seconds} s"}
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1][:200]}
     found: Measured = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def medians(rounds: list[Measured]) -> Measured:
+    """Of a contender's rounds: medians of those that did not fail, or the last failure."""
+    good = [found for found in rounds if "failed" not in found]
+    names = good[0] if good else {}
+    found = {n: statistics.median(x[n] for x in good) for n in names} or dict(rounds[-1])
+    return {**found, "rounds": [x.get("steps_per_second") for x in rounds]}
 
 
 def shared_with_jax() -> list[str]:
@@ -220,14 +232,10 @@ def measure_line(
     found: dict[str, list[Measured]] = {c: [] for c in contenders}
     for _ in range(rounds):
         for contender in contenders:
-            found[contender].append(_in_process(contender, id, num_envs, repeats))
-    line = {}
-    for contender, rows in found.items():
-        good = [r for r in rows if "failed" not in r]
-        names = good[0] if good else {}
-        line[contender] = {n: statistics.median(r[n] for r in good) for n in names} or rows[-1]
-        line[contender]["rounds"] = [r.get("steps_per_second") for r in rows]
-    return line
+            command = [sys.executable, "-m", __spec__.name, "one", contender, id]
+            command += [str(num_envs), str(repeats)]
+            found[contender].append(in_process(command, _MOST_SECONDS))
+    return {contender: medians(rows) for contender, rows in found.items()}
 
 
 def ratio(line: dict[str, Measured]) -> float | None:
@@ -273,10 +281,11 @@ def _told(measured: Measured) -> str:
     """A contender's steps/s, or why there is none."""
     if "not done" in measured.get("failed", ""):
         return f"none in {_MOST_SECONDS} s"
-    return _short(measured.get("steps_per_second"))
+    return short(measured.get("steps_per_second"))
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
+    """Steps/s as a table shows them."""
     if value is None:
         return "-"
     return f"{value / 1e6:.2f}M" if value >= 1e5 else f"{value / 1e3:.1f}k"
@@ -313,7 +322,7 @@ def main(
             measured["lines"][f"{id} {n}"] = line
             path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
             (folder / "table.md").write_text(table(measured), encoding="utf-8")
-            speeds = {c: _short(m.get("steps_per_second")) for c, m in line.items()}
+            speeds = {c: short(m.get("steps_per_second")) for c, m in line.items()}
             print(id, n, speeds, f"ratio {ratio(line) or 0:.1f}", flush=True)
 
 

@@ -9,8 +9,6 @@ whichever is more often. What is done is not run again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,8 +22,8 @@ import pandas as pd
 import tyro
 
 from xplore.agents.search.targets import foresee_obs
+from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.benchmarks.suite import Options, spelt
-from xplore.contracts.component import to_json
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
 from xplore.contracts.types import PyTree
 from xplore.loop.config import Config
@@ -33,8 +31,7 @@ from xplore.loop.evaluate import evaluate_result
 from xplore.loop.train import train
 from xplore.parts.levels import held_out_ids
 from xplore.parts.quantiles import beliefs
-from xplore.record.files import new_file, writable_folder
-from xplore.record.provenance import environment
+from xplore.record.files import writable_folder
 
 SEEDS: Final = 3
 DISCOUNT: Final = 0.9
@@ -138,12 +135,6 @@ def config_of(agent: str, probe: str) -> Config:
         num_envs=16,
         num_steps=num_steps,
     )
-
-
-def fingerprint_of(config: Config) -> str:
-    """A hash of what decides a run's numbers."""
-    text = json.dumps(to_json(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 Read = Callable[[Any, Any, jax.Array], jax.Array]
@@ -312,12 +303,8 @@ def main(
         print(
             agent, probe, made[["value_error", "earned"]].to_numpy().round(3).tolist(), flush=True
         )
-        with new_file(path, replace=True) as stream:
-            rows.to_parquet(stream, index=False)
-        with new_file(folder / "provenance.json", replace=True) as stream:
-            stream.write((json.dumps(environment(), indent=1) + "\n").encode())
-    with new_file(folder / "table.md", replace=True) as stream:
-        stream.write(report(rows).encode())
+        keep_rows(folder, rows)
+    keep_table(folder, report(rows))
 
 
 def _explores(agent: str) -> bool:

@@ -7,8 +7,6 @@ What is done is not run again: a changed agent is another cell.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -20,14 +18,13 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from xplore.contracts.component import to_json
+from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
 from xplore.contracts.types import Simulates
 from xplore.loop.config import Config
 from xplore.loop.programs import compiled
 from xplore.loop.train import train
-from xplore.record.files import new_file, writable_folder
-from xplore.record.provenance import environment
+from xplore.record.files import writable_folder
 
 SIZE = 10
 _SOLVED = 0.1  # solved: at the first episode at which more than this part has had the treasure
@@ -84,8 +81,7 @@ def cell(method: Method) -> tuple[Config, str]:
         num_envs=1,
         num_steps=SIZE,
     )
-    text = json.dumps(to_json(config), sort_keys=True)
-    return config, hashlib.sha256(text.encode()).hexdigest()[:16]
+    return config, fingerprint_of(config)
 
 
 def run(method: Method, seeds: int) -> list[dict[str, Any]]:
@@ -190,10 +186,8 @@ def main(
         if len(rows):
             rows = rows[rows["agent"] != method.label]
         rows = pd.concat([rows, pd.DataFrame(run(method, seeds))], ignore_index=True)
-        with new_file(path, replace=True) as stream:
-            rows.to_parquet(stream, index=False)
-        _write(folder / "provenance.json", json.dumps(environment(), indent=1) + "\n")
-    _write(folder / "table.md", report(rows))
+        keep_rows(folder, rows)
+    keep_table(folder, report(rows))
 
 
 def _done(rows: pd.DataFrame, method: Method, seeds: int) -> bool:
@@ -201,11 +195,6 @@ def _done(rows: pd.DataFrame, method: Method, seeds: int) -> bool:
         return False
     mine = rows[rows["agent"] == method.label]
     return bool((mine["fingerprint"] == cell(method)[1]).sum() >= seeds)
-
-
-def _write(path: Path, text: str) -> None:
-    with new_file(path, replace=True) as stream:
-        stream.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import importlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,6 +30,7 @@ import tyro
 
 from xplore.benchmarks import procgen_play
 from xplore.benchmarks.families import looks
+from xplore.benchmarks.peers import Measured, in_process, medians, short
 from xplore.benchmarks.throughput import measure_env_speed, random_actions
 from xplore.contracts.registry import make
 from xplore.contracts.spaces import Discrete
@@ -38,7 +38,6 @@ from xplore.record.provenance import environment
 
 NUM_STEPS: Final = 128
 _MOST_SECONDS: Final = 300
-Measured = dict[str, Any]
 
 
 class Line(NamedTuple):
@@ -170,24 +169,6 @@ def command(contender: str, what: str, num_envs: int, repeats: int, python: str)
     return [python, "-m", __spec__.name, "one", contender.split(",")[0], what, *numbers]
 
 
-def _in_process(called: list[str]) -> Measured:
-    try:
-        done = subprocess.run(
-            called,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_MOST_SECONDS,
-            env={**os.environ, "JAX_TRACEBACK_FILTERING": "off"},  # the error is the last line
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done after {_MOST_SECONDS} s"}
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1][:200]}
-    found: Measured = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
 def measure_line(
     line: Line, num_envs: int, rounds: int, repeats: int, pythons: dict[str, str]
 ) -> dict[str, Measured]:
@@ -197,15 +178,9 @@ def measure_line(
     for _ in range(rounds):
         for contender, what in who.items():
             python = pythons.get(contender.split(",")[0], sys.executable)
-            rows[contender].append(_in_process(command(contender, what, num_envs, repeats, python)))
-    found = {}
-    for contender, measured in rows.items():
-        good = [row for row in measured if "failed" not in row]
-        names = good[0] if good else {}
-        found[contender] = {n: statistics.median(row[n] for row in good) for n in names}
-        found[contender] = found[contender] or measured[-1]
-        found[contender]["rounds"] = [row.get("steps_per_second") for row in measured]
-    return found
+            called = command(contender, what, num_envs, repeats, python)
+            rows[contender].append(in_process(called, _MOST_SECONDS))
+    return {contender: medians(measured) for contender, measured in rows.items()}
 
 
 def table(measured: dict[str, Any]) -> str:
@@ -218,7 +193,7 @@ def table(measured: dict[str, Any]) -> str:
         for rate in ("steps_per_second", "steps_per_core_second"):
             speeds = {c: line.get(c, {}).get(rate) for c in CONTENDERS}
             peers = [speed for c, speed in speeds.items() if speed and c != "xplore"]
-            cells.append([_short(speed) for speed in speeds.values()])
+            cells.append([short(speed) for speed in speeds.values()])
             times.append(f"{speeds['xplore'] / max(peers):.2g}" if peers else "-")
         both = [f"{a} ({b})" if a != "-" else "-" for a, b in zip(*cells, strict=True)]
         faster = f"{times[0]} ({times[1]})" if times[0] != "-" else "-"
@@ -232,12 +207,6 @@ def table(measured: dict[str, Any]) -> str:
         f" {where['processor'] or where['kind']} ({where['cores']} cores).",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _short(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value / 1e6:.2f}M" if value >= 1e5 else f"{value / 1e3:.1f}k"
 
 
 def main(
@@ -269,7 +238,7 @@ def main(
             measured["lines"][name] = found
             path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
             (folder / "table.md").write_text(table(measured), encoding="utf-8")
-            told = {c: m.get("failed") or _short(m["steps_per_second"]) for c, m in found.items()}
+            told = {c: m.get("failed") or short(m["steps_per_second"]) for c, m in found.items()}
             print(name, told, flush=True)
 
 
