@@ -27,6 +27,7 @@ from xplore.parts.replay import (
     unlearned,
 )
 from xplore.parts.returns import take_values
+from xplore.parts.starts import mean_at_starts
 
 
 class Minds(NamedTuple):
@@ -298,9 +299,7 @@ class Plan2Explore:
         """What exploring is worth at the starts of a rollout, in the mean; float32 `[]`."""
         x = features(state.space, traj.obs, self._symbols)
         q = self._values(state.num_actions, state.minds.values.params, x)
-        best = jnp.max(q[..., 0], axis=-1)
-        mean = jnp.sum(jnp.where(traj.first, best, 0.0)) / jnp.maximum(jnp.sum(traj.first), 1)
-        return jnp.where(jnp.any(traj.first), mean, state.start_value)
+        return mean_at_starts(jnp.max(q[..., 0], axis=-1), traj.first, state.start_value)
 
     def _targets(
         self,

@@ -17,6 +17,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, shape_dtype
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
 from xplore.parts.replay import Learned, Replay, descend, unlearned
+from xplore.parts.starts import mean_at_starts
 
 
 @jax.tree_util.register_dataclass
@@ -124,9 +125,8 @@ def learn(
     rows = rows_of(traj.obs, 2, options.table_size)
     visits = state.visits.at[rows, traj.action].add(1.0)
     length = state.replay.experience.valid.shape[-1]
-    start_value = _start_value(state, traj)
-    if options.intrinsic_episodic:
-        start_value = jnp.zeros_like(start_value)
+    ends = options.intrinsic_episodic
+    start_value = state.start_value if ends else _start_value(state, traj)
     replay = _replay(options, length)
     buffer = replay.add(state.replay, _segments(options, traj, r_int, length))
 
@@ -167,9 +167,7 @@ def _start_value(state: SearchState, traj: Trajectory) -> jax.Array:
     """
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), traj.obs)
     said = foresee_obs(state.network, state.learned.params, flat).value[:, 1]
-    first = traj.first.reshape(-1)
-    mean = jnp.sum(jnp.where(first, said, 0.0)) / jnp.maximum(jnp.sum(first), 1)
-    return jnp.where(jnp.any(first), mean, state.start_value)
+    return mean_at_starts(said, traj.first.reshape(-1), state.start_value)
 
 
 def _optimizer(options: LearnOptions) -> optax.GradientTransformation:

@@ -22,6 +22,8 @@ from xplore.envs.minigrid import cells
 from xplore.envs.minigrid.task import State
 from xplore.parts.apart import apart
 
+Read = Callable[[jax.Array], jax.Array]
+
 VIEW_SIZE = 7
 MAX_VIEW_SIZE = 9
 
@@ -146,7 +148,7 @@ def partial_view(
     state: State,
     size: int = VIEW_SIZE,
     see_through_walls: bool = False,
-    read: Callable[[jax.Array], jax.Array] | None = None,
+    read: Read | None = None,
 ) -> jax.Array:
     """The bytes `[size, size]` that the agent sees: 0 out of sight, and in its place its load.
 
@@ -168,12 +170,12 @@ def partial_view(
 
 
 @functools.cache
-def _all_in_sight(shape: tuple[int, int], size: int, read: Any) -> Callable[..., jax.Array]:
+def _all_in_sight(shape: tuple[int, int], size: int, read: Read) -> Callable[..., jax.Array]:
     # Without a look-up XLA does this in three times as long as cropping and loading apart.
     def look(
         grid: jax.Array, position: jax.Array, direction: jax.Array, carrying: jax.Array
     ) -> jax.Array:
-        return _with_load(crop(grid, shape, position, direction, size), carrying, read)
+        return read(_with_load(crop(grid, shape, position, direction, size), carrying))
 
     return apart(look)
 
@@ -184,17 +186,17 @@ def _cropped(shape: tuple[int, int], size: int) -> Callable[..., jax.Array]:
 
 
 @functools.cache
-def _in_sight(read: Any) -> Callable[..., jax.Array]:
+def _in_sight(read: Read | None) -> Callable[..., jax.Array]:
     def look(view: jax.Array, rows: jax.Array, carrying: jax.Array) -> jax.Array:
         seen = view & -_unpacked(rows, view.shape[0]).astype(jnp.uint8)
-        return _with_load(seen, carrying, read)
+        loaded = _with_load(seen, carrying)
+        return loaded if read is None else read(loaded)
 
     return apart(look)
 
 
-def _with_load(view: jax.Array, carrying: jax.Array, read: Any = None) -> jax.Array:
-    view = view.at[view.shape[0] // 2, -1].set(carrying)
-    return view if read is None else read(view)
+def _with_load(view: jax.Array, carrying: jax.Array) -> jax.Array:
+    return view.at[view.shape[0] // 2, -1].set(carrying)
 
 
 _loaded = apart(_with_load)

@@ -22,8 +22,35 @@ def outcomes(ids: jax.Array, traj: Trajectory) -> tuple[jax.Array, jax.Array]:
     """
     num = ids.shape[0]
     place = jnp.clip(jnp.searchsorted(ids, traj.level_id), 0, num - 1)
-    ended = (traj.terminated | traj.truncated) & (ids[place] == traj.level_id)
+    return outcomes_at(place, num, traj, among=ids[place] == traj.level_id)
+
+
+def outcomes_at(
+    place: jax.Array, num: int, traj: Trajectory, among: jax.Array | bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """Episodes that ended in each of `num` places and their successes, float32 `[num]`.
+
+    Args:
+        place: whole numbers `[T, N]`, where each step was taken.
+        num: how many places there are.
+        traj: the steps.
+        among: bool `[T, N]`, which of them count.
+    """
+    ended = (traj.terminated | traj.truncated) & among
     zeros = jnp.zeros(num, jnp.float32)
     episodes = zeros.at[place].add(ended.astype(jnp.float32))
     successes = zeros.at[place].add((ended & traj.info["success"]).astype(jnp.float32))
     return episodes, successes
+
+
+def in_proportion(score: jax.Array, uniform: float | jax.Array) -> jax.Array:
+    """Chances `[n]`: a share `uniform` alike, the rest in proportion to scores `[n]`, none below 0.
+
+    All alike where every score is 0.
+
+    >>> in_proportion(jnp.array([0.0, 3.0]), 0.5).tolist()
+    [0.25, 0.75]
+    """
+    num, total = score.shape[0], jnp.sum(score)
+    share = jnp.where(total > 0, score / jnp.maximum(total, 1e-9), 1.0 / num)
+    return uniform / num + (1.0 - uniform) * share

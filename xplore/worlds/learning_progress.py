@@ -11,7 +11,7 @@ from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_world_sampler
 from xplore.contracts.types import Environment, Key, LevelBatch, Metrics, Trajectory
-from xplore.parts.level_set import outcomes, sorted_ids
+from xplore.parts.level_set import in_proportion, outcomes, sorted_ids
 from xplore.parts.levels import levels_from_ids
 
 
@@ -70,10 +70,7 @@ class LearningProgress:
     def sample(
         self, key: Key, state: ProgressState, env: Environment, num_levels: int
     ) -> tuple[ProgressState, LevelBatch]:
-        progress = jnp.abs(state.fast - state.slow)
-        total = jnp.sum(progress)
-        share = jnp.where(total > 0, progress / jnp.maximum(total, 1e-9), 1.0 / self.num_levels)
-        weight = self.uniform / self.num_levels + (1.0 - self.uniform) * share
+        weight = in_proportion(jnp.abs(state.fast - state.slow), self.uniform)
         index = jax.random.categorical(key, jnp.log(weight), shape=(num_levels,))
         return state, levels_from_ids(env, state.ids[index])
 

@@ -13,6 +13,7 @@ from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_world_sampler
 from xplore.contracts.types import Environment, Key, LevelBatch, Metrics, Trajectory, Varying
+from xplore.parts.level_set import in_proportion, outcomes_at
 from xplore.parts.levels import level_key
 
 _MOST_CELLS = 4096
@@ -98,12 +99,8 @@ class SpecSearch:
         self, state: SpecSearchState, batch: LevelBatch, traj: Trajectory
     ) -> tuple[SpecSearchState, Metrics]:
         num_cells = state.success.size
-        cell = (traj.level_id % num_cells).ravel()
-        ended = (traj.terminated | traj.truncated).ravel()
-        won = ended & traj.info["success"].ravel()
-        zeros = jnp.zeros(num_cells, jnp.float32)
-        episodes = zeros.at[cell].add(ended.astype(jnp.float32))
-        rate = zeros.at[cell].add(won.astype(jnp.float32)) / jnp.maximum(episodes, 1.0)
+        episodes, successes = outcomes_at(traj.level_id % num_cells, num_cells, traj)
+        rate = successes / jnp.maximum(episodes, 1.0)
         step = jnp.where(episodes > 0, self.rate, 0.0)
         state = dataclasses.replace(state, success=state.success + step * (rate - state.success))
         weights = self._weights(state)
@@ -115,11 +112,7 @@ class SpecSearch:
 
     def _weights(self, state: SpecSearchState) -> jax.Array:
         """The chance of each cell, `[C]`."""
-        learnable = state.success * (1.0 - state.success)
-        total = jnp.sum(learnable)
-        num_cells = learnable.size
-        share = jnp.where(total > 0, learnable / jnp.maximum(total, 1e-9), 1.0 / num_cells)
-        return self.uniform / num_cells + (1.0 - self.uniform) * share
+        return in_proportion(state.success * (1.0 - state.success), self.uniform)
 
     def _places(self, num_cells: int, num_options: int) -> np.ndarray:
         """Where each cell is along each option: whole numbers `[C, options]`."""
