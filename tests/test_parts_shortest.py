@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,10 +20,9 @@ from xplore.parts.shortest import Effort, shortest
 FEW = Effort(chunk=64)
 
 
-def as_the_crow_flies(aid: Any, states: Any) -> jax.Array:
-    """Moves to the goal whose cell is in `aid`, walls and turns left out, times a weight."""
-    goal, weight = aid
-    y, x = jnp.divmod(states.position, 7)
+def as_the_crow_flies(goal: int, weight: int, states: Any) -> Any:
+    """Moves to the cell `goal`, walls and turns left out, times a weight."""
+    y, x = np.divmod(states.position, 7)
     return weight * (abs(y - goal // 7) + abs(x - goal % 7))
 
 
@@ -41,8 +41,8 @@ def test_the_shortest_way_is_found(mazes, weight):
     assert max(optimal) > 8
     for i, steps in enumerate(optimal.tolist()):
         level = jax.tree.map(lambda x, i=i: x[i], levels)
-        goal = jnp.argmax(level.grid == cells.GREEN_GOAL)
-        found = shortest(env, level, as_the_crow_flies, (goal, weight), FEW)
+        goal = int(jnp.argmax(level.grid == cells.GREEN_GOAL))
+        found = shortest(env, level, partial(as_the_crow_flies, goal, weight), FEW)
         assert found.exact
         assert found.least == steps
         assert (found.plan is None) == (steps < 0)
@@ -57,8 +57,8 @@ def test_a_search_that_is_given_up_has_a_bound(mazes):
     env, levels, optimal = mazes
     far = int(np.argmax(optimal))
     level = jax.tree.map(lambda x: x[far], levels)
-    aid = (jnp.int32(0), 0)
-    found = shortest(env, level, as_the_crow_flies, aid, FEW._replace(max_states=20))
+    few = FEW._replace(max_states=20)
+    found = shortest(env, level, partial(as_the_crow_flies, 0, 0), few)
     assert not found.exact
     assert found.plan is None
     assert 1 < found.least <= optimal[far]
@@ -66,4 +66,4 @@ def test_a_search_that_is_given_up_has_a_bound(mazes):
 
 def test_chance_is_refused():
     with pytest.raises(ConfigError, match="deterministic"):
-        shortest(xplore.make("Chain-v0"), None, as_the_crow_flies)
+        shortest(xplore.make("Chain-v0"), None, partial(as_the_crow_flies, 0, 0))

@@ -18,8 +18,8 @@ from xplore.contracts.types import Environment, PyTree
 from xplore.parts.hashing import hash_pytree
 
 NEVER: Final = 2**30  # steps that remain where there is no way
-Remaining: TypeAlias = Callable[[PyTree, PyTree], jax.Array]
 _Ints: TypeAlias = npt.NDArray[np.int32]
+Remaining: TypeAlias = Callable[[PyTree], jax.Array | _Ints]
 
 
 class Effort(NamedTuple):
@@ -27,8 +27,8 @@ class Effort(NamedTuple):
 
     Attributes:
         max_states: different states that are reached, after which the search is given up.
-        chunk: states whose successors are found by one call of the compiled program; another,
-            smaller by 16, serves while there are few.
+        chunk: states that go through a compiled program at once; or, while there are few, a
+            sixteenth of it.
     """
 
     max_states: int = 2**20
@@ -39,11 +39,7 @@ _FULL: Final = Effort()
 
 
 def shortest(
-    env: Environment,
-    level: PyTree,
-    remaining: Remaining,
-    aid: PyTree = (),
-    effort: Effort = _FULL,
+    env: Environment, level: PyTree, remaining: Remaining, effort: Effort = _FULL
 ) -> Solution:
     """The shortest way from the start of `level` to the first step that reports success.
 
@@ -55,10 +51,9 @@ def shortest(
     Args:
         env: deterministic, with discrete actions; `privileged(state)["state"]` tells states apart.
         level: where to begin.
-        remaining: of `(aid, states)`: int32 `[N]`, no more than the steps from each of the states
-            (leaves `[N, ...]`) to success; `NEVER` where none leads there. A function of a module,
-            to be traced, for it is part of what is compiled.
-        aid: arrays that it needs, made once for a level.
+        remaining: of states (leaves `[N, ...]`, N one of the two sizes of `effort`): int32 `[N]`,
+            no more than the steps from each to success; `NEVER` where none leads there. It is
+            called as it is, each state once: compile it, if it is of JAX.
         effort: when to give up.
 
     Raises:
@@ -67,13 +62,13 @@ def shortest(
     Reference: Hart, Nilsson & Raphael (1968), A Formal Basis for the Heuristic Determination of
         Minimum Cost Paths.
     """
-    start, _ = env.reset_to_level(jax.random.key(0), level)
     spec = env.spec()
     if spec.stochastic or not isinstance(spec.action, Discrete):
         raise ConfigError(
             f"{spec.name} cannot be searched: it needs to be deterministic, its actions Discrete"
         )
     num_actions = spec.action.num
+    start, _ = env.reset_to_level(jax.random.key(0), level)
     known = _Known(start, num_actions)
     bound, best, plan = 0, NEVER, None
     while (least := known.least()) < best:
@@ -83,20 +78,35 @@ def shortest(
         chosen = known.pop(effort.chunk)
         if not len(chosen):
             continue
-        size = effort.chunk if len(chosen) > effort.chunk // 16 else max(1, effort.chunk // 16)
-        padded = np.pad(chosen, (0, size - len(chosen)), mode="edge")
-        after = _expand(env, remaining, aid, known.states(padded))
-        whole = slice(len(chosen) * num_actions)
-        successors: _Successors = jax.tree.map(lambda x, whole=whole: np.asarray(x)[whole], after)
+        (after,) = _blocks(lambda states: _expand(env, states), known.states(chosen), effort.chunk)
         parent = np.repeat(chosen, num_actions)
         steps = known.steps[parent] + 1
-        won = np.flatnonzero(successors.success)
+        won = np.flatnonzero(after.success)
         if len(won) and steps[won].min() < best:
             last = int(won[steps[won].argmin()])
             best = int(steps[last])
             plan = known.way(int(parent[last]), last % num_actions)
-        known.add(successors, parent, np.flatnonzero(steps + successors.left < best))
+        which = known.better(after.name, steps, np.flatnonzero(after.goes_on & (steps < best)))
+        states = jax.tree.map(lambda x, which=which: x[which], after.state)
+        left = np.concatenate([np.zeros(0, np.int32), *_blocks(remaining, states, effort.chunk)])
+        known.put(states, after.name[which], parent[which], which % num_actions, left)
     return Solution(-1 if plan is None else best, plan)
+
+
+def _blocks(function: Callable[[PyTree], Any], states: PyTree, chunk: int) -> list[Any]:
+    """What `function` makes of `states`, as arrays of the host: for each block of at most `chunk`.
+
+    Blocks are filled up to one of two sizes; what is made of that is left out.
+    """
+    num, found = len(jax.tree.leaves(states)[0]), []
+    for begin in range(0, num, chunk):
+        few = min(chunk, num - begin)
+        size = chunk if few > chunk // 16 else max(1, chunk // 16)
+        rows = np.minimum(np.arange(begin, begin + size), num - 1)
+        made = function(jax.tree.map(lambda x, rows=rows: x[rows], states))
+        share = len(jax.tree.leaves(made)[0]) // size * few
+        found.append(jax.tree.map(lambda x, share=share: np.asarray(x)[:share], made))
+    return found
 
 
 class _Successors(NamedTuple):
@@ -104,12 +114,12 @@ class _Successors(NamedTuple):
 
     state: PyTree
     success: Any
-    left: Any  # steps that remain; `NEVER` where the episode is over
+    goes_on: Any  # whether the episode does
     name: Any  # uint32 [N, 2]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _expand(env: Any, remaining: Remaining, aid: PyTree, states: PyTree) -> _Successors:
+@functools.partial(jax.jit, static_argnums=0)
+def _expand(env: Any, states: PyTree) -> _Successors:
     actions = jnp.arange(env.spec().action.num)
     key = jax.random.key(0)
 
@@ -119,16 +129,15 @@ def _expand(env: Any, remaining: Remaining, aid: PyTree, states: PyTree) -> _Suc
 
     both = jax.vmap(jax.vmap(act, (None, 0)), (0, None))(states, actions)
     after, success, over, identity = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), both)
-    left = jnp.where(over | success, NEVER, remaining(aid, after)).astype(jnp.int32)
     name = jnp.stack([hash_pytree(identity, 1, salt) for salt in (0, 1)], axis=-1)
-    return _Successors(after, success, left, name)
+    return _Successors(after, success, ~(success | over), name)
 
 
 class _Known:
     """The states that were met, the fewest steps to each so far, and which are to be expanded."""
 
     def __init__(self, start: PyTree, num_actions: int) -> None:
-        self.num_states, self._num_actions = 1, num_actions
+        self.num_states = 1
         self._leaves = jax.tree.map(lambda x: np.asarray(x)[None], start)
         self.steps: _Ints = np.zeros(1, np.int32)
         self._parent: _Ints = np.zeros(1, np.int32)
@@ -176,37 +185,42 @@ class _Known:
             row = int(self._parent[row])
         return np.array(actions[::-1], np.int32)
 
-    def add(self, after: _Successors, parent: _Ints, which: npt.NDArray[np.intp]) -> None:
-        """Keeps those of the successors that are new, or met in fewer steps than before."""
-        names = after.name[which].astype(np.uint64)
-        names = names[:, 0] << np.uint64(32) | names[:, 1]
-        order = np.argsort(self.steps[parent[which]], kind="stable")
-        _, first = np.unique(names[order], return_index=True)
-        which, names = which[order[first]], names[order[first]]
-        steps = self.steps[parent[which]] + 1
-        row = np.array([self._row.get(name, -1) for name in names.tolist()], np.int32)
-        new = row < 0
-        better = np.where(new, True, steps < self.steps[np.maximum(row, 0)])
-        which, steps, row, new = which[better], steps[better], row[better], new[better]
-        if not len(which):
+    def better(self, names: Any, steps: _Ints, which: npt.NDArray[np.intp]) -> Any:
+        """Those `which` are new, or met in fewer steps than before: each state once."""
+        which = which[np.argsort(steps[which], kind="stable")]
+        _, first = np.unique(_joined(names[which]), return_index=True)
+        which = which[first]
+        rows = self._rows(names[which])
+        return which[(rows < 0) | (steps[which] < self.steps[rows])]
+
+    def _rows(self, names: Any) -> _Ints:
+        """The rows of states, -1 of those that are new."""
+        return np.array([self._row.get(x, -1) for x in _joined(names).tolist()], np.int32)
+
+    def put(self, states: PyTree, names: Any, parent: _Ints, action: Any, left: _Ints) -> None:
+        """Keeps states that are new or met in fewer steps, to be expanded."""
+        if not len(left):
             return
+        row, steps = self._rows(names), self.steps[parent] + 1
+        new = row < 0
         row[new] = self.num_states + np.arange(np.sum(new))
         self.num_states += int(np.sum(new))
-        self._row.update(zip(names[better][new].tolist(), row[new].tolist(), strict=True))
+        self._row.update(zip(_joined(names[new]).tolist(), row[new].tolist(), strict=True))
         self._grow()
-        both = jax.tree.leaves(self._leaves), jax.tree.leaves(after.state)
+        both = jax.tree.leaves(self._leaves), jax.tree.leaves(states)
         for mine, theirs in zip(*both, strict=True):
-            mine[row] = theirs[which]
-        self.steps[row], self._open[row] = steps, True
-        self._parent[row], self._action[row] = parent[which], which % self._num_actions
-        due = steps + after.left[which]
+            mine[row] = theirs
+        self.steps[row], self._parent[row], self._action[row] = steps, parent, action
+        self._open[row] = left < NEVER
+        due = steps + left
         order = np.lexsort((steps, due))
+        order = order[left[order] < NEVER]
         due, steps, row = due[order], steps[order], row[order]
         cuts = np.flatnonzero((np.diff(due) != 0) | (np.diff(steps) != 0)) + 1
-        begins = [0, *cuts.tolist()]
-        for i, rows in zip(begins, np.split(row, cuts), strict=True):
-            layer = self._queue.setdefault(int(due[i]), {})
-            layer.setdefault(int(steps[i]), []).append(rows)
+        if not len(row):
+            return
+        for i, rows in zip([0, *cuts.tolist()], np.split(row, cuts), strict=True):
+            self._queue.setdefault(int(due[i]), {}).setdefault(int(steps[i]), []).append(rows)
 
     def _grow(self) -> None:
         """Doubles the rows until there is room."""
@@ -218,3 +232,9 @@ class _Known:
             self._leaves = jax.tree.map(twice, self._leaves)
             self.steps, self._open = twice(self.steps), twice(self._open)
             self._parent, self._action = twice(self._parent), twice(self._action)
+
+
+def _joined(names: Any) -> npt.NDArray[np.uint64]:
+    high, low = names.astype(np.uint64).T
+    joined: npt.NDArray[np.uint64] = high << np.uint64(32) | low
+    return joined
