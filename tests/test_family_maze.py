@@ -63,24 +63,93 @@ def test_optimal_steps_can_be_walked():
     assert env.spec().max_steps == 250
 
 
+def walked(bits, rows, columns):
+    """The passages of a walk to random new neighbours that goes back where there are none."""
+    num = rows * columns
+    draws = np.asarray(boards.noise(bits, 2 * num)).tolist()
+    root = int(boards.noise(bits ^ 1, 1)[0]) % num
+    path, visited, joined = [root], {root}, np.zeros((2, rows, columns), bool)
+    for draw in draws[: 2 * num - 2]:
+        y, x = divmod(path[-1], columns)
+        ways = [(x + dx, y + dy) for dx, dy in MOVES]
+        new = [
+            (draw >> 8 * way & 255, way)
+            for way, (i, j) in enumerate(ways)
+            if 0 <= i < columns and 0 <= j < rows and j * columns + i not in visited
+        ]
+        if not new:
+            path.pop()
+            continue
+        way = max(new)[1]
+        i, j = ways[way]
+        joined[way % 2, min(y, j), min(x, i)] = True
+        path.append(j * columns + i)
+        visited.add(path[-1])
+    return joined
+
+
 @pytest.mark.parametrize("algorithm", trees.ALGORITHMS)
 def test_a_tree_joins_all_rooms_once(algorithm):
     @jax.jit
     @jax.vmap
     def draw(bits):
         tree = trees.spanning_tree(algorithm, bits, (5, 6))
-        free = boards.to_rows(jnp.pad(trees.carved(tree), 1))
+        free = trees.walled(tree)
         everywhere = boards.reached(free, boards.one_cell(jnp.int32(1 + 13), (13, 11)))
         open_all = trees.carved(trees.braided(tree, bits ^ 77, 1.0))
         degree = jnp.sum(trees.neighbours(trees.braided(tree, bits ^ 77, 1.0)), axis=0)
-        return jnp.sum(tree.right) + jnp.sum(tree.down), free, everywhere, open_all, degree
+        return tree, free, everywhere, open_all, degree
 
-    num, free, everywhere, open_all, degree = draw(jnp.arange(32, dtype=jnp.uint32) * 7919)
-    assert np.all(num == 29)
+    bits = jnp.arange(32, dtype=jnp.uint32) * 7919
+    tree, free, everywhere, open_all, degree = draw(bits)
+    assert np.all(np.sum(tree.right, axis=(1, 2)) + np.sum(tree.down, axis=(1, 2)) == 29)
+    if algorithm == "backtracker":
+        expected = [walked(np.uint32(b), 5, 6) for b in bits]
+        np.testing.assert_array_equal(np.stack([tree.right, tree.down], axis=1), expected)
     np.testing.assert_array_equal(free, everywhere)
+    np.testing.assert_array_equal(
+        boards.to_mask(free[0], 13)[1:-1, 1:-1], trees.carved(_unstacked(tree, 1)[0])
+    )
     assert np.all(degree >= 2)
     assert len(np.unique(np.asarray(free), axis=0)) > 28
     assert np.all(np.sum(open_all, axis=(1, 2)) >= 30 + 29)
+
+
+def test_floods_are_those_of_a_plain_search():
+    num, height, width = 24, 10, 13
+    rng = np.random.default_rng(0)
+    free = rng.random((num, height, width)) < 0.6
+    free[::3, 2::2] = False  # a way to and fro, longer than any other
+    free[::3, 1::2] = True
+    for y in range(2, height - 2, 2):
+        free[::3, y, 1 if y % 4 else -2] = True
+    free[:, [0, -1]] = free[:, :, [0, -1]] = False
+    starts = [int(rng.choice(np.flatnonzero(f))) for f in free]
+    far = rng.choice([0.0, 0.3, 0.5, 1.0], num).astype(np.float32)
+
+    @jax.jit
+    @jax.vmap
+    def flood(free, cell, far):
+        rows, start = boards.to_rows(free), boards.one_cell(cell, (width, height))
+        found = boards.reached(rows, start), boards.cells_beyond(rows, start, far)
+        return [boards.to_cells(x, width) for x in found]
+
+    everywhere, beyond = map(np.asarray, flood(free, jnp.asarray(starts, jnp.int32), far))
+    longest = 0
+    for lane in range(num):
+        distance, queue = {starts[lane]: 0}, deque([starts[lane]])
+        while queue:
+            cell = queue.popleft()
+            for there in (cell + 1, cell + width, cell - 1, cell - width):
+                if free[lane].ravel()[there] and there not in distance:
+                    distance[there] = distance[cell] + 1
+                    queue.append(there)
+        most = max(distance.values())
+        least = min(int(far[lane] * np.float32(most)), max(most - 1, 0))
+        assert set(np.flatnonzero(everywhere[lane])) == set(distance)
+        assert set(np.flatnonzero(beyond[lane])) == {c for c, d in distance.items() if d > least}
+        longest = max(longest, most)
+    assert longest > 40
 
 
 def test_dead_ends_are_opened_in_turn():
@@ -108,8 +177,8 @@ def test_dead_ends_are_opened_in_turn():
         np.testing.assert_array_equal(opened.down, joined[1])
 
 
-def _unstacked(tree):
-    return [jax.tree.map(lambda x, i=i: np.asarray(x[i]), tree) for i in range(24)]
+def _unstacked(tree, num=24):
+    return [jax.tree.map(lambda x, i=i: np.asarray(x[i]), tree) for i in range(num)]
 
 
 def test_pick_is_uniform():

@@ -7,6 +7,7 @@ Sets must be closed in: no cell of a border is ever free.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +46,17 @@ def to_mask(rows: jax.Array, width: int) -> jax.Array:
     return rows[:, None] >> np.arange(width, dtype=rows.dtype)[None] & 1 != 0
 
 
+def to_cells(rows: jax.Array, width: int) -> jax.Array:
+    """Rows `[H]` as bool `[H * W]`: for a board, of which much is made."""
+    # Spread in the shape of a board, and apart: so that rows are written in wide registers.
+    return _spread(width)(rows).ravel()
+
+
+@functools.cache
+def _spread(width: int) -> Callable[[jax.Array], jax.Array]:
+    return apart(lambda rows: to_mask(rows, width))
+
+
 def one_cell(cell: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """The set of one `cell`, its index in a grid of `shape` `(width, height)`: words `[H]`."""
     width, height = shape
@@ -55,7 +67,12 @@ def one_cell(cell: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 def noise(bits: jax.Array, num: int) -> jax.Array:
     """uint32 `[num]` from one word: what a draw for each cell costs a tenth of."""
-    return avalanche(bits ^ jnp.arange(num, dtype=jnp.uint32) * jnp.uint32(_GOLDEN))
+    return noise_at(bits, jnp.arange(num, dtype=jnp.uint32))
+
+
+def noise_at(bits: jax.Array, index: jax.Array) -> jax.Array:
+    """What `noise` has at `index`."""
+    return avalanche(bits ^ index.astype(jnp.uint32) * jnp.uint32(_GOLDEN))
 
 
 @apart
@@ -111,43 +128,81 @@ def _up(rows: jax.Array, axis: int) -> jax.Array:
     return jnp.concatenate([kept, none], axis=axis)
 
 
-class _Spread(NamedTuple):
-    reached: jax.Array  # [H, B]
-    steps: jax.Array  # [B]
-    grew: jax.Array
+_BLOCK: Final = 8  # steps of a flood between two looks at whether all is flooded
 
 
-def _flood(free: jax.Array, start: jax.Array, most: jax.Array) -> _Spread:
-    def advance(loop: _Spread) -> _Spread:
-        now = loop.reached
-        wider = now | around(now) & free
-        wider = jnp.where((loop.steps < most)[None], wider, now)
-        grew = jnp.any(wider != now, axis=0)
-        return _Spread(wider, loop.steps + grew, grew)
-
-    begin = _Spread(start & free, jnp.zeros_like(most), jnp.ones_like(most, bool))
-    return jax.lax.while_loop(lambda x: jnp.any(x.grew), advance, begin)
+@apart
+def _wider(now: jax.Array, free: jax.Array) -> jax.Array:
+    return now | around(now) & free
 
 
-_FOREVER: Final = 1 << 20
+@apart
+def _wider_where(now: jax.Array, free: jax.Array, where: jax.Array) -> jax.Array:
+    return now | jnp.where(where[None], around(now) & free, now.dtype.type(0))
+
+
+class _Flood(NamedTuple):
+    now: jax.Array  # [H, B]
+    before: jax.Array  # [H, B], a block earlier, as long as it grows
+    blocks: jax.Array  # [B], in which it grew
+    grew: jax.Array  # []
+
+
+def _flood(free: jax.Array, start: jax.Array) -> _Flood:
+    """All that is in reach. Its steps follow each other in blocks: to look costs more than a step.
+
+    Within a block they are not a loop either, which would copy its state.
+    """
+
+    def block(loop: _Flood) -> _Flood:
+        now = loop.now
+        for _ in range(_BLOCK):
+            now = _wider(now, free)
+        grew = jnp.any(now != loop.now, axis=0)
+        before = jnp.where(grew[None], loop.now, loop.before)
+        return _Flood(now, before, loop.blocks + grew, jnp.any(grew))
+
+    begin = start & free
+    no_blocks = jnp.zeros(start.shape[1:], jnp.int32)
+    return jax.lax.while_loop(
+        lambda loop: loop.grew, block, _Flood(begin, begin, no_blocks, jnp.bool_(True))
+    )
+
+
+def _num_steps(flood: _Flood, free: jax.Array) -> jax.Array:
+    """After how many steps `flood` grew no more: int32 `[B]`."""
+    now, steps = flood.before, jnp.maximum(flood.blocks - 1, 0) * _BLOCK
+    for _ in range(_BLOCK):
+        now, earlier = _wider(now, free), now
+        steps += jnp.any(now != earlier, axis=0)
+    return steps
 
 
 @trailing
-def _reached(free: jax.Array, start: jax.Array, most: jax.Array) -> jax.Array:
-    return _flood(free, start, most).reached
+def _reached(free: jax.Array, start: jax.Array) -> jax.Array:
+    return _flood(free, start).now
 
 
 @trailing
 def _beyond(free: jax.Array, start: jax.Array, far: jax.Array) -> jax.Array:
-    whole = _flood(free, start, jnp.full(far.shape, _FOREVER, jnp.int32))
-    share = (far * whole.steps.astype(jnp.float32)).astype(jnp.int32)
-    near = _flood(free, start, jnp.clip(share, 0, jnp.maximum(whole.steps - 1, 0)))
-    return whole.reached & ~near.reached
+    whole = _flood(free, start)
+    steps = _num_steps(whole, free)
+    share = (far * steps.astype(jnp.float32)).astype(jnp.int32)
+    least = jnp.clip(share, 0, jnp.maximum(steps - 1, 0))
+
+    def block(loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        near, left = loop
+        for i in range(_BLOCK):
+            near = _wider_where(near, free, left > i)
+        return near, left - _BLOCK
+
+    near, _ = jax.lax.while_loop(lambda loop: jnp.any(loop[1] > 0), block, (start & free, least))
+    return whole.now & ~near
 
 
 def reached(free: jax.Array, start: jax.Array) -> jax.Array:
     """The cells of `free` that can be walked to from `start`: rows `[H]`, as both arguments are."""
-    return _reached(free, start, jnp.int32(_FOREVER))
+    return _reached(free, start)
 
 
 def around(rows: jax.Array) -> jax.Array:

@@ -102,7 +102,7 @@ class CavesTask(FamilyTask):
         cut_off = ~jnp.any(inside & boards.one_cell(other, shape) != 0)
         dug = free.reshape(shape[::-1]) | self._tunnel(agent, other) & cut_off
         beyond = boards.cells_beyond(boards.to_rows(dug), start, self.far)
-        goal = boards.pick(boards.to_mask(beyond, self.width).ravel(), bits[3])
+        goal = boards.pick(boards.to_cells(beyond, self.width), bits[3])
         grid = jnp.where(dug.ravel(), jnp.uint8(cells.NOTHING), jnp.uint8(cells.GREY_WALL))
         grid = jnp.where(here == goal, jnp.uint8(cells.GREEN_GOAL), grid)
         return Level(grid, agent, layout.below(bits[4], 4))

@@ -136,7 +136,7 @@ class Chaser:
         half, side = (self.size + 1) // 2, self.side
         tree = trees.spanning_tree("kruskal", bits[0], (half, half))
         tree = trees.braided(tree, bits[1], 1.0, in_turn=True)
-        free = jnp.pad(trees.carved(tree), 1).ravel()
+        free = boards.to_cells(trees.walled(tree), side)
         grid = jnp.where(free, jnp.uint8(_ORB), jnp.uint8(_WALL))
         here = np.arange(side * side, dtype=np.int32)
         y, x = np.divmod(here, side)

@@ -27,6 +27,11 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 _UED_VIEW = View(size=5, see_through_walls=True, direction=True)
 
 
+def _is_zero(share: float) -> bool:
+    """Whether it is 0 in every level: one that is drawn for each is an array here."""
+    return isinstance(share, float) and share == 0.0
+
+
 @final
 @component
 class MazeTask(FamilyTask):
@@ -96,16 +101,15 @@ class MazeTask(FamilyTask):
     def sample_level(self, key: Key) -> Level:
         bits = jax.random.bits(key, (8 + self.num_blocks * (self.layout == "blocks"),), jnp.uint32)
         if self.layout == "blocks":
-            free = self._scattered(bits)
+            free = jnp.pad(self._scattered(bits), 1).ravel()
+            agent = boards.pick(free, bits[0])
+            others = free & (np.arange(free.size) != agent)
         else:
-            half = (self.size + 1) // 2
-            tree = trees.spanning_tree(self.layout, bits[5], (half, half))
-            free = trees.carved(trees.braided(tree, bits[6], self.braid))
-        free = jnp.pad(free, 1).ravel()
-        agent = boards.pick(free, bits[0])
-        others = free & (np.arange(free.size) != agent)
-        if self.layout != "blocks" and not (isinstance(self.far, float) and self.far == 0.0):
-            others &= self._beyond(free, agent)
+            rows = self._grown(self.layout, bits)
+            free = boards.to_cells(rows, self.width)
+            agent = boards.pick(free, bits[0])
+            start = boards.one_cell(agent, (self.width, self.height))
+            others = boards.to_cells(self._far(rows, start), self.width)
         goal = boards.pick(others, bits[1])
         return self._level(free, agent, layout.below(bits[2], 4), goal)
 
@@ -118,11 +122,17 @@ class MazeTask(FamilyTask):
         blocks = jnp.zeros(num, bool).at[places].set(True, mode="drop")
         return ~blocks.reshape(self.size, self.size)
 
-    def _beyond(self, free: jax.Array, agent: jax.Array) -> jax.Array:
-        shape = self.width, self.height
-        start = boards.one_cell(agent, shape)
-        rows = boards.to_rows(free.reshape(shape[::-1]))
-        return boards.to_mask(boards.cells_beyond(rows, start, self.far), shape[0]).ravel()
+    def _grown(self, algorithm: trees.Algorithm, bits: jax.Array) -> jax.Array:
+        """The free cells of a tree of rooms: words `[height]`."""
+        half = (self.size + 1) // 2
+        tree = trees.spanning_tree(algorithm, bits[5], (half, half))
+        if not _is_zero(self.braid):
+            tree = trees.braided(tree, bits[6], self.braid)
+        return trees.walled(tree).astype(boards.word_type(self.width))
+
+    def _far(self, rows: jax.Array, start: jax.Array) -> jax.Array:
+        """Of the free cells `rows` those that the goal may be in, `start` is not one of."""
+        return rows & ~start if _is_zero(self.far) else boards.cells_beyond(rows, start, self.far)
 
     def _level(
         self, free: jax.Array, agent: jax.Array, direction: jax.Array, goal: jax.Array
