@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -140,11 +141,31 @@ CHASE = """
 """
 
 
-def test_chaser_is_played_by_its_rules():
+@functools.cache
+def chaser():
     env = Chaser(size=7)
+    return env, jax.jit(env.step)
+
+
+def test_the_plan_of_chaser_succeeds_with_its_last_step():
+    env, step = chaser()
+    level = env.level_from_text(CHASE)
+    least, plan = env.shortest_plan(level)
+    assert plan is not None
+    assert len(plan) == least
+    state, _ = env.reset_to_level(KEY, level)
+    state = state._replace(eggs=jnp.full(3, 500, jnp.int32))  # these do not hatch in time
+    told = []
+    for action in plan:
+        state, ts = step(KEY, state, action)
+        told.append((bool(ts.terminated), bool(ts.info["success"])))
+    assert told == [(False, False)] * (least - 1) + [(True, True)]
+
+
+def test_chaser_is_played_by_its_rules():
+    env, step = chaser()
     level = env.level_from_text(CHASE)
     assert bool(env.is_valid(level))
-    step = jax.jit(env.step)
     state, _ = env.reset_to_level(KEY, level)
     state, ts = step(KEY, state, jnp.int32(compass.RIGHT))
     assert float(ts.reward) == pytest.approx(0.04)
