@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, final
+from typing import final
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from xplore.agents.networks import Activation, Symbols, Torso, init_params
-from xplore.agents.q_networks import QNetwork, make_q_network
+from xplore.agents.networks import Activation, Symbols, Torso
+from xplore.agents.q_networks import QNetwork, init_heads, make_q_network, of_heads
 from xplore.contracts.component import component, replace
 from xplore.contracts.errors import ConfigError, check_least
 from xplore.contracts.registry import register_agent
@@ -102,15 +102,12 @@ class BootDQN:
     def init(self, key: Key, spec: RunSpec) -> BootDQNState:
         network = make_q_network("boot_dqn", self, spec.env)
         check_replay("boot_dqn", self._replay, spec)
-
-        def ensemble(key: Key) -> PyTree:
-            keys = jax.random.split(key, self.num_heads)
-            return jax.vmap(lambda k: init_params(network, k, spec.env.observation))(keys)
-
         key_params, key_prior = jax.random.split(key)
-        learned = unlearned(ensemble(key_params), self._optimizer())
+        params = init_heads(network, self.num_heads, key_params, spec.env.observation)
+        prior_params = init_heads(network, self.num_heads, key_prior, spec.env.observation)
+        learned = unlearned(params, self._optimizer())
         replay = self._replay.init(spec.env, extra=jnp.zeros(self.num_heads, bool))
-        return BootDQNState(learned, ensemble(key_prior), replay, jnp.int32(0), network)
+        return BootDQNState(learned, prior_params, replay, jnp.int32(0), network)
 
     def initial_carry(self, num_envs: int) -> jax.Array:
         return jnp.zeros(num_envs, jnp.int32)
@@ -119,7 +116,7 @@ class BootDQN:
         self, key: Key, state: BootDQNState, carry: jax.Array, obs: PyTree, first: jax.Array
     ) -> tuple[jax.Array, jax.Array, PyTree]:
         prior = self._prior(state, obs)
-        best = jnp.argmax(_values(state.network, state.learned.params, obs) + prior, axis=-1)
+        best = jnp.argmax(of_heads(state.network, state.learned.params, obs) + prior, axis=-1)
         if self.deterministic:
             votes = jnp.sum(jax.nn.one_hot(best, prior.shape[-1]), axis=0)
             return carry, jnp.argmax(votes, axis=-1).astype(jnp.int32), ()
@@ -159,20 +156,20 @@ class BootDQN:
 
     def _prior(self, state: BootDQNState, obs: PyTree) -> jax.Array:
         """What the priors add, `[K, B, A]`."""
-        return self.prior_scale * _values(state.network, state.prior_params, obs)
+        return self.prior_scale * of_heads(state.network, state.prior_params, obs)
 
     def _step(
         self, state: BootDQNState, learned: Learned, batch: Transition
     ) -> tuple[Learned, Metrics]:
         """One gradient step of all heads; the loss is a sum over them: each is for itself."""
         network = state.network
-        older = _values(network, learned.target_params, batch.next_obs)
+        older = of_heads(network, learned.target_params, batch.next_obs)
         following = jnp.max(older + self._prior(state, batch.next_obs), axis=-1)
         target = batch.reward[None] + batch.discount[None] * following
         prior = self._prior(state, batch.obs)
 
         def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-            values = _values(network, params, batch.obs) + prior
+            values = of_heads(network, params, batch.obs) + prior
             error = take_values(values, batch.action) - target
             total = 0.5 * jnp.sum(jnp.mean(batch.extra.T * jnp.square(error), axis=1))
             metrics = {
@@ -185,9 +182,3 @@ class BootDQN:
 
         gradient, metrics = jax.grad(loss, has_aux=True)(learned.params)
         return descend(learned, gradient, self._optimizer(), self.target_period), metrics
-
-
-def _values(network: QNetwork, params: PyTree, obs: PyTree) -> jax.Array:
-    """What all heads say of observations, `[K, B, A]`."""
-    values: Any = jax.vmap(network.apply, in_axes=(0, None))(params, obs)
-    return values

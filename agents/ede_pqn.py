@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from xplore.agents.networks import Activation, Symbols, Torso, init_params
-from xplore.agents.pqn import PQNState, pqn_optimizer
-from xplore.agents.q_networks import make_q_network
-from xplore.contracts.component import component, replace
+from xplore.agents.networks import Activation, Symbols, Torso
+from xplore.agents.pqn import pqn_optimizer
+from xplore.agents.q_networks import QNetwork, init_heads, make_q_network, of_heads
+from xplore.contracts.component import component, later, replace
 from xplore.contracts.errors import check_least
 from xplore.contracts.registry import register_agent
 from xplore.contracts.types import Key, Metrics, PyTree, RunSpec, Trajectory
@@ -29,6 +30,21 @@ from xplore.parts.quantiles import (
 from xplore.parts.returns import lambda_returns, successor_values
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EDEPQNState:
+    """What K heads learned, leaves `[K, ...]`; the network itself is static.
+
+    `prior_params` `[K, ...]` never change, and are `()` without priors.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    prior_params: PyTree
+    env_steps: jax.Array
+    network: QNetwork = dataclasses.field(metadata={"static": True})
+
+
 class Extras(NamedTuple):
     """What acting leaves for learning: `value` `[N, K, M]`, of each head's own best action."""
 
@@ -43,8 +59,8 @@ class EDEPQN:
 
     Each of K heads fits M quantiles to the lambda-returns of its own best actions, as
     `xplore.agents.pqn.PQN` does with quantiles: no replay, no target network. All heads learn from
-    the same steps, in orders of their own; they differ by where they started and by what they
-    bootstrap from.
+    the same steps, in orders of their own; they differ by where they started, by what they
+    bootstrap from, and by their priors if they have them.
 
     Attributes:
         discount, trace: gamma and lambda.
@@ -53,6 +69,8 @@ class EDEPQN:
             (N - 1)).
         acting: "ucb", as above, "thompson" or "ids"; what they are is said in
             `xplore.parts.quantiles`.
+        prior_scale: of random functions that are never learned, one for each head, which it adds to
+            its quantiles and learns on top of, as in `xplore.agents.ede.EDE`; 0 for none.
         max_grad_norm: global-norm clip, over all heads; 0 for none.
         anneal_steps: env steps over which the learning rate falls linearly to 0; 0: it is constant.
         intrinsic_weight: of the intrinsic reward, which is added to the reward.
@@ -60,8 +78,8 @@ class EDEPQN:
         deterministic: act on the mean alone.
 
     Reference: Jiang et al. (2023), arXiv:2306.05483; learning: Gallici et al. (2025),
-    arXiv:2407.04811.
-    Deviations from the papers: together they are in neither; heads are whole networks.
+    arXiv:2407.04811; priors: Osband et al. (2018), arXiv:1806.03335.
+    Deviations from the papers: together they are in none; heads are whole networks.
     """
 
     learning_rate: float = 5e-4
@@ -73,6 +91,7 @@ class EDEPQN:
     ucb_base: float = 0.6
     ucb_power: float = 7.0
     acting: Acting = "ucb"
+    prior_scale: float = later(default=0.0, static=True)
     max_grad_norm: float = 10.0
     num_epochs: int = 4
     num_minibatches: int = 8
@@ -89,20 +108,24 @@ class EDEPQN:
         check_acting("ede_pqn", self.acting)
         check_least("ede_pqn", self, num_heads=2, num_quantiles=2, num_epochs=1, num_minibatches=1)
 
-    def init(self, key: Key, spec: RunSpec) -> PQNState:
+    def init(self, key: Key, spec: RunSpec) -> EDEPQNState:
         check_minibatches("ede_pqn", spec.num_envs, self.num_minibatches)
         network = make_q_network("ede_pqn", self, spec.env, num_numbers=self.num_quantiles)
-        keys = jax.random.split(key, self.num_heads)
-        params = jax.vmap(lambda k: init_params(network, k, spec.env.observation))(keys)
-        return PQNState(params, pqn_optimizer(self, 0).init(params), jnp.int32(0), network)
+        params = init_heads(network, self.num_heads, key, spec.env.observation)
+        prior_params: PyTree = ()
+        if self.prior_scale:  # from a stream that no head is drawn from
+            key_prior, prior = jax.random.fold_in(key, self.num_heads), network.clone(num_numbers=1)
+            prior_params = init_heads(prior, self.num_heads, key_prior, spec.env.observation)
+        opt_state = pqn_optimizer(self, 0).init(params)
+        return EDEPQNState(params, opt_state, prior_params, jnp.int32(0), network)
 
     def initial_carry(self, num_envs: int) -> PyTree:
         return ()
 
     def act(
-        self, key: Key, state: PQNState, carry: PyTree, obs: PyTree, first: jax.Array
+        self, key: Key, state: EDEPQNState, carry: PyTree, obs: PyTree, first: jax.Array
     ) -> tuple[PyTree, jax.Array, Extras]:
-        quantiles = _quantiles(state, obs)
+        quantiles = self._quantiles(state, obs)
         believed = beliefs(quantiles)
         score = believed.mean
         if not self.deterministic:
@@ -112,17 +135,22 @@ class EDEPQN:
         return carry, action, Extras(_of_the_best(quantiles))
 
     def update(
-        self, key: Key, state: PQNState, traj: Trajectory, r_int: jax.Array
-    ) -> tuple[PQNState, Metrics]:
+        self, key: Key, state: EDEPQNState, traj: Trajectory, r_int: jax.Array
+    ) -> tuple[EDEPQNState, Metrics]:
         num_steps, num_envs = traj.reward.shape
         samples = flatten_rollout((traj.obs, traj.action))
         # [T*N, K, M] -> [K, T*N, M]
         target = jnp.swapaxes(flatten_rollout(self._targets(state, traj, r_int)), 0, 1)
+        prior = None
+        if self.prior_scale:  # what is learned is what the priors leave
+            prior = take_quantiles(self._prior(state, samples[0]), samples[1])
+            target = target - jnp.broadcast_to(prior, target.shape)
         optimizer, network = pqn_optimizer(self, state.env_steps), state.network
 
         def loss(params: PyTree, rows: tuple[PyTree, jax.Array]) -> tuple[jax.Array, Metrics]:
             (obs, action), target = rows
-            done = take_quantiles(network.apply(params, obs), action)
+            quantiles: Any = network.apply(params, obs)
+            done = take_quantiles(quantiles, action)
             value = jnp.mean(quantile_loss(done, target))
             return value, {"loss": value, "value": jnp.mean(done)}
 
@@ -149,17 +177,23 @@ class EDEPQN:
 
         keys = jax.random.split(key, self.num_epochs)
         (params, opt_state), metrics = jax.lax.scan(epoch, (state.params, state.opt_state), keys)
+        metrics = jax.tree.map(jnp.mean, metrics)
+        if prior is not None:
+            metrics["value"] = metrics["value"] + jnp.mean(prior)
         steps = state.env_steps + num_steps * num_envs
-        return PQNState(params, opt_state, steps, network), jax.tree.map(jnp.mean, metrics)
+        return EDEPQNState(params, opt_state, state.prior_params, steps, network), metrics
 
     def greedy(self) -> EDEPQN:
         return replace(self, deterministic=True)
 
-    def _targets(self, state: PQNState, traj: Trajectory, r_int: jax.Array) -> jax.Array:
+    def _targets(self, state: EDEPQNState, traj: Trajectory, r_int: jax.Array) -> jax.Array:
         """Returns `[T, N, K, M]`."""
         value = traj.extras.value
         following = successor_values(
-            lambda obs: _of_the_best(_quantiles(state, obs)), value, traj.next_obs, traj.truncated
+            lambda obs: _of_the_best(self._quantiles(state, obs)),
+            value,
+            traj.next_obs,
+            traj.truncated,
         )
         reward = traj.reward + self.intrinsic_weight * r_int
         return lambda_returns(
@@ -167,12 +201,17 @@ class EDEPQN:
             discount=self.discount, trace=self.trace,
         )  # fmt: skip
 
+    def _prior(self, state: EDEPQNState, obs: PyTree) -> jax.Array:
+        """What the priors add to every quantile, `[K, B, A, 1]`."""
+        prior = of_heads(state.network.clone(num_numbers=1), state.prior_params, obs)
+        return self.prior_scale * prior[..., None]
 
-def _quantiles(state: PQNState, obs: PyTree) -> jax.Array:
-    """What all heads say, `[K, B, A, M]`."""
-    heads: Any = jax.vmap(state.network.apply, in_axes=(0, None))
-    quantiles: jax.Array = heads(state.params, obs)
-    return quantiles
+    def _quantiles(self, state: EDEPQNState, obs: PyTree) -> jax.Array:
+        """What all heads say, `[K, B, A, M]`."""
+        quantiles = of_heads(state.network, state.params, obs)
+        if not self.prior_scale:
+            return quantiles
+        return quantiles + jnp.broadcast_to(self._prior(state, obs), quantiles.shape)
 
 
 def _of_the_best(quantiles: jax.Array) -> jax.Array:

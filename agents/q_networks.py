@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -17,12 +17,13 @@ from xplore.agents.networks import (
     activate,
     cpu_rows,
     dense,
+    init_params,
     resolve_torso,
     torso_of,
 )
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Discrete, Space
-from xplore.contracts.types import EnvSpec, PyTree
+from xplore.contracts.types import EnvSpec, Key, PyTree
 
 
 class NoisyDense(nn.Module):
@@ -131,6 +132,25 @@ def make_q_network(
         layer_norm=options.layer_norm,
         noisy=noisy,
     )
+
+
+def init_heads(network: QNetwork, num_heads: int, key: Key, space: Space) -> PyTree:
+    """Parameters of K networks, each drawn by itself, leaves `[K, ...]`."""
+    keys = jax.random.split(key, num_heads)
+    return jax.vmap(lambda k: init_params(network, k, space))(keys)
+
+
+def of_heads(network: QNetwork, params: PyTree, obs: PyTree, *, sets: bool = False) -> jax.Array:
+    """What K networks say, `[K, B, A]` or `[K, B, A, M]`.
+
+    Args:
+        network: of one.
+        params: leaves `[K, ...]`.
+        obs: leaves `[B, ...]`; with `sets` `[K, B, ...]`, of each network its own.
+        sets: see `obs`.
+    """
+    said: Any = jax.vmap(network.apply, in_axes=(0, 0 if sets else None))(params, obs)
+    return said
 
 
 def check_q_run(agent: str, torso: Torso, env: EnvSpec) -> Discrete:

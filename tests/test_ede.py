@@ -1,6 +1,9 @@
 """Quantiles, what an ensemble of them is unsure of, and the agent that acts on it."""
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +12,10 @@ import pytest
 import xplore
 from xplore.agents.ede import EDE
 from xplore.agents.ede_pqn import EDEPQN
-from xplore.contracts.component import replace
+from xplore.contracts.component import from_json, replace, to_json
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.spaces import Box, Discrete
-from xplore.contracts.types import EnvSpec, RunSpec
+from xplore.contracts.types import EnvSpec, RunSpec, Trajectory
 from xplore.loop.config import Config
 from xplore.loop.train import train
 from xplore.parts.quantiles import Beliefs, beliefs, directed, quantile_loss, take_quantiles
@@ -129,6 +132,116 @@ def test_without_a_replay_each_head_has_targets_of_its_own():
     np.testing.assert_array_equal(action, (mean + phi[:, None] * epistemic).argmax(axis=1))
 
 
+def params_of(state):
+    return state.params if hasattr(state, "params") else state.learned.params
+
+
+def quantiles_of(agent, state, obs):
+    args = (params_of(state), obs) if isinstance(agent, EDE) else (obs,)
+    return agent._quantiles(state, *args)
+
+
+def said_by_priors(agent, state, obs):
+    """Numbers `[K, B, A]` of the random functions, from nothing but their parameters."""
+    together = getattr(agent, "share_encoder", False)
+    network = dataclasses.replace(state.network, num_numbers=3 if together else 1)
+    if together:
+        return np.moveaxis(np.asarray(network.apply(state.prior_params, obs)), -1, 0)
+    return np.asarray(jax.vmap(network.apply, in_axes=(0, None))(state.prior_params, obs))
+
+
+SMALL: dict[str, Any] = {
+    "num_heads": 3, "num_quantiles": 4, "hidden_sizes": (8,), "discount": 0.9, "acting": "ucb",
+    "prior_scale": 5.0,
+}  # fmt: skip
+ONE_STEP: dict[str, Any] = {
+    "n_step": 1,
+    "batch_size": 4,
+    "warmup_steps": 1,
+    "updates_per_rollout": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        EDE(**SMALL, **ONE_STEP),
+        EDE(**SMALL, **ONE_STEP, share_encoder=True),
+        EDEPQN(**SMALL, num_epochs=1, num_minibatches=1),
+    ],
+    ids=["ede", "ede that shares", "ede_pqn"],
+)
+def test_priors_are_inside_the_target_and_out_of_reach(agent):
+    spec = RunSpec(EnvSpec("vector", Box((3,)), Discrete(4), 9), 4, 1)
+    obs, next_obs = jnp.asarray(RNG.normal(size=(2, 1, 1, 3)), jnp.float32).repeat(4, axis=2)
+    none, key = jnp.zeros(4, bool), jax.random.key(0)
+
+    def zeroed(state):
+        zero = lambda x: jax.tree.map(jnp.zeros_like, x)  # noqa: E731
+        if isinstance(agent, EDEPQN):
+            return dataclasses.replace(state, params=zero(state.params))
+        learned = state.learned._replace(
+            params=zero(state.learned.params), target_params=zero(state.learned.target_params)
+        )
+        return dataclasses.replace(state, learned=learned)
+
+    @jax.jit
+    def run(key):
+        state = zeroed(agent.init(key, spec))
+        _, action, extras = agent.act(key, state, (), obs[0], none)
+        done, no = jnp.ones((1, 4), jnp.int32), none[None]
+        traj = Trajectory(
+            obs, done, jnp.full((1, 4), 0.5), next_obs, no, no, no, done.astype("uint32"), {}, {},
+            {}, jax.tree.map(lambda x: x[None], extras), (),
+        )  # fmt: skip
+        after, metrics = agent.update(key, state, traj, jnp.zeros((1, 4)))
+        twice = replace(agent, prior_scale=2 * agent.prior_scale)
+        spread = [beliefs(quantiles_of(a, state, obs[0])).epistemic for a in (agent, twice)]
+        return state, after, action, metrics, spread
+
+    state, after, action, metrics, spread = run(key)
+    # Nothing is learned yet: what heads say is their priors, and so is what they should say next.
+    prior, ahead = (5.0 * said_by_priors(agent, state, x[0]) for x in (obs, next_obs))
+    phi = 30.0 * 0.6 ** (1 + 7.0 * np.arange(4) / 3)[:, None]
+    std = prior.std(axis=0, ddof=1)
+    np.testing.assert_allclose(spread[0], std, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(spread[1], 2 * std, rtol=1e-4, atol=1e-5)
+    assert std.min() > 0.1
+    np.testing.assert_array_equal(action, (prior.mean(axis=0) + phi * std).argmax(axis=1))
+    said = prior[:, 0, 1]
+    error = np.abs(0.5 + 0.9 * ahead[:, 0].max(axis=-1) - said)
+    huber = np.where(error <= 1, 0.5 * error**2, error - 0.5)
+    # Of M quantiles that are one number, all targets on one side: sum |tau_i - 1{u < 0}| = M / 2.
+    assert float(metrics["loss"]) == pytest.approx(float(np.mean(2.0 * huber)), rel=1e-4)
+    assert float(metrics["value"]) == pytest.approx(float(said.mean()), rel=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, after.prior_params, state.prior_params)
+    assert any(float(jnp.abs(x).max()) > 0 for x in jax.tree.leaves(params_of(after)))
+
+
+@pytest.mark.parametrize("agent", [EDE(), EDEPQN(num_minibatches=2)], ids=["ede", "ede_pqn"])
+def test_without_priors_it_is_the_method_as_published(agent):
+    # Configs of runs from before there were priors, and so the fingerprints of their rows, stay.
+    assert "prior_scale" not in to_json(agent)
+    told = to_json(replace(agent, prior_scale=2.0))
+    assert told["prior_scale"] == 2.0
+    assert from_json(told).prior_scale == 2.0
+    small = replace(agent, num_heads=2, num_quantiles=2, hidden_sizes=(4,))
+    spec = RunSpec(EnvSpec("vector", Box((3,)), Discrete(2), 9), 4, 1)
+
+    @jax.jit
+    def init(key):
+        with_priors = replace(small, prior_scale=2.0)
+        return small.init(key, spec), with_priors.init(key, spec)
+
+    none, some = init(jax.random.key(0))
+    assert none.prior_params == ()
+    assert jax.tree.leaves(some.prior_params)
+    # Heads start as they did; and nothing is added to what they say.
+    jax.tree.map(np.testing.assert_array_equal, params_of(none), params_of(some))
+    heads = jax.vmap(none.network.apply, in_axes=(0, None))(params_of(none), jnp.ones((1, 3)))
+    np.testing.assert_array_equal(quantiles_of(small, none, jnp.ones((1, 3))), heads)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", ["ede_pqn", "pqn"])
 def test_probe_without_a_replay(agent):
@@ -165,9 +278,7 @@ def test_probe(probe, share_encoder):
     )  # fmt: skip
     result = train(config)
     state = jax.tree.map(lambda x: x[0], result.state.agent)
-    found = beliefs(
-        agent._quantiles(state.network, state.learned.params, jnp.asarray(env.observations()))
-    )
+    found = beliefs(agent._quantiles(state, state.learned.params, jnp.asarray(env.observations())))
     np.testing.assert_allclose(found.mean.max(axis=1), env.values(0.9), atol=0.1)
     last = np.nanmean(result.metrics["episode/return"][0, -10:])
     assert last == pytest.approx(env.optimal_return, abs=0.15)

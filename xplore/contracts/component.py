@@ -28,7 +28,23 @@ def static(**kwargs: Any) -> Any:
     return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def later(*, default: Any, static: bool = False) -> Any:
+    """A field that a class has not had from the start; at `default`, `to_json` leaves it out.
+
+    So a config from before there was the field is still that config, with the fingerprint that its
+    rows are filed under. `default` must do what was done without the field.
+
+    >>> @component
+    ... class Shifted:
+    ...     by: float = 1.0
+    ...     scale: float = later(default=0.0)
+    >>> [sorted(to_json(x)) for x in (Shifted(), Shifted(scale=2.0))]
+    [['by', 'kind'], ['by', 'kind', 'scale']]
+    """
+    return dataclasses.field(default=default, metadata={"static": static, "later": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static, later))
 def component(cls: type[T]) -> type[T]:
     """Declares `cls` a component: frozen, hashable, a registered pytree, JSON-able.
 
@@ -152,7 +168,7 @@ def to_json(x: Any) -> Any:
     if dataclasses.is_dataclass(x):
         # What is left out of its repr, such as the parent of a flax module, is no part of a value.
         shown = (f for f in dataclasses.fields(x) if f.init and f.repr)
-        values = {f.name: getattr(x, f.name) for f in shown if not _nameless(f, getattr(x, f.name))}
+        values = {f.name: getattr(x, f.name) for f in shown if not _left_out(f, getattr(x, f.name))}
         fields = {name: to_json(value) for name, value in values.items()}
         return {"kind": f"{type(x).__module__}:{type(x).__qualname__}", **fields}
     if isinstance(x, dict):
@@ -164,8 +180,13 @@ def to_json(x: Any) -> Any:
     return jax.device_get(x).tolist()
 
 
-def _nameless(field: Any, value: Any) -> bool:
-    """Whether this is a default that no name leads to, such as an initialiser of a flax layer."""
+def _left_out(field: Any, value: Any) -> bool:
+    """Whether this is a default that is not written: see `later`; or one that no name leads to.
+
+    Such is an initialiser of a flax layer.
+    """
+    if field.metadata.get("later") and isinstance(value, type(field.default)):
+        return bool(value == field.default)
     return value is field.default and "<locals>" in getattr(value, "__qualname__", "")
 
 
