@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from xplore.agents.q_networks import of_heads
 from xplore.agents.search.targets import foresee_obs
 from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.benchmarks.suite import Options, spelt
@@ -49,14 +50,14 @@ class Learner(NamedTuple):
     """How an agent is run on the probes.
 
     Attributes:
-        options: of the agent on the first five.
+        options: of the agent on the first five; None: it is not run there.
         budget_steps, num_steps: of a run there, in 16 envs.
         exploring: options on the lock; None: it does not claim to explore.
         lock_steps, lock_num_steps: the budget on the lock, and steps of a rollout.
         bonus, bonus_options: on the lock.
     """
 
-    options: Options
+    options: Options | None
     budget_steps: int = 7_680
     num_steps: int = 4
     exploring: Options | None = None
@@ -78,6 +79,16 @@ _THOMPSON: Final = {
     "num_heads": 5, "num_quantiles": 4, "acting": "thompson", "ucb_coefficient": 1.0,
     "learning_rate": 3e-3, "discount": 0.99,
 }  # fmt: skip
+# With priors: more heads, a shorter horizon, and more targets, as what is not known at the end of a
+# way comes back by a step with each. "of scale 0" tells what these settings are worth alone.
+_PRIORS: Final = {"prior_scale": 1.0}
+_STEP_BY_STEP: Final = {
+    **_THOMPSON, "num_heads": 10, "discount": DISCOUNT, "trace": 0.0, "num_minibatches": 4,
+}  # fmt: skip
+_DEEP: Final = {
+    **_REPLAY, "num_heads": 10, "num_quantiles": 4, "ucb_coefficient": 3.0, "share_encoder": True,
+    "updates_per_rollout": 16, "target_period": 4,
+}  # fmt: skip
 _ROLLOUTS: Final = {"learning_rate": 1e-2, "discount": DISCOUNT}
 _DIAYN: Final = {
     "num_skills": 2, "extrinsic_coefficient": 1.0, "skill_coefficient": 0.0,
@@ -85,6 +96,7 @@ _DIAYN: Final = {
 }  # fmt: skip
 _BOOT: Final = {**_FAST, "num_heads": 4, "batch_size": 32, "updates_per_rollout": 8}
 
+# By the id of the agent, and what is else said of it.
 LEARNERS: Final[dict[str, Learner]] = {
     "ppo": Learner(
         _POLICY, 25_600, 16, {}, 102_400, 128, bonus="count", bonus_options={"key": "position"}
@@ -97,9 +109,18 @@ LEARNERS: Final[dict[str, Learner]] = {
     "pqn": Learner({**_ROLLOUTS, **_GREEDY}, num_steps=16),
     "pqn_rnn": Learner({**_ROLLOUTS, **_GREEDY, "num_minibatches": 4}, 15_360, 16),
     "ede_pqn": Learner({**_ROLLOUTS, **_HEADS}, num_steps=16, exploring=_THOMPSON),
+    "ede_pqn with priors": Learner(
+        {**_ROLLOUTS, **_HEADS, **_PRIORS},
+        num_steps=16,
+        exploring={**_STEP_BY_STEP, **_PRIORS},
+        lock_num_steps=8,
+    ),
+    "ede_pqn with priors of scale 0": Learner(None, exploring=_STEP_BY_STEP, lock_num_steps=8),
     "dqn": Learner({**_REPLAY, **_GREEDY}),
     "qr_dqn": Learner({**_REPLAY, **_GREEDY, "num_quantiles": 8}),
     "ede": Learner({**_REPLAY, **_HEADS}, exploring={**_REPLAY, **_THOMPSON}),
+    "ede with priors": Learner({**_REPLAY, **_HEADS, **_PRIORS}, exploring={**_DEEP, **_PRIORS}),
+    "ede with priors of scale 0": Learner(None, exploring=_DEEP),
     "boot_dqn": Learner(
         _BOOT,
         exploring={"num_heads": 10, "updates_per_rollout": 16, "prior_scale": 1.0},
@@ -113,6 +134,11 @@ LEARNERS: Final[dict[str, Learner]] = {
 }
 
 
+def id_of(agent: str) -> str:
+    """The id of what is listed as `agent`."""
+    return agent.partition(" ")[0]
+
+
 def config_of(agent: str, probe: str) -> Config:
     """The run of an agent on a probe.
 
@@ -121,12 +147,11 @@ def config_of(agent: str, probe: str) -> Config:
     """
     how = LEARNERS[agent]
     is_lock = probe == LOCK
-    options = how.exploring if is_lock else how.options
     num_steps = how.lock_num_steps if is_lock else how.num_steps
     budget = how.lock_steps if is_lock else how.budget_steps
     return Config(
         env=make(probe),
-        agent=make_agent(agent, **(options or {})),
+        agent=make_agent(id_of(agent), **_options(agent, probe)),
         bonus=make_bonus(
             how.bonus if is_lock else "none", **(how.bonus_options if is_lock else {})
         ),
@@ -153,19 +178,13 @@ def _by_memory(agent: Any, state: PyTree, obs: jax.Array) -> Any:
     return state.network.apply(state.params, obs[None], told[None], first[None], carry.memory)
 
 
-def _heads(network: Any, params: PyTree, obs: jax.Array) -> jax.Array:
-    found: jax.Array = jax.vmap(network.apply, in_axes=(0, None))(params, obs)
-    return found
-
-
 def _best(values: jax.Array) -> jax.Array:
     return jnp.max(values, axis=-1)
 
 
 def _boot(agent: Any, state: PyTree, obs: jax.Array) -> jax.Array:
-    prior = _heads(state.network, state.prior_params, obs)
-    learned = _heads(state.network, state.learned.params, obs)
-    return jnp.mean(_best(learned + agent.prior_scale * prior), axis=0)
+    learned = of_heads(state.network, state.learned.params, obs)
+    return jnp.mean(_best(learned + agent._prior(state, obs)), axis=0)
 
 
 # The values `[S]` that an agent gives to observations `[S, 1]`. That of diayn sees a skill too.
@@ -175,10 +194,10 @@ READERS: Final[dict[str, Read]] = {
     "rapid": lambda a, s, o: _policy(a, s.learner, o),
     "pqn": lambda a, s, o: _best(s.network.apply(s.params, o)),
     "pqn_rnn": lambda a, s, o: _best(_by_memory(a, s, o)[0][0]),
-    "ede_pqn": lambda a, s, o: _best(beliefs(_heads(s.network, s.params, o)).mean),
+    "ede_pqn": lambda a, s, o: _best(beliefs(a._quantiles(s, o)).mean),
     "dqn": lambda a, s, o: _best(s.network.apply(s.learned.params, o)),
     "qr_dqn": lambda a, s, o: _best(jnp.mean(s.network.apply(s.learned.params, o), axis=-1)),
-    "ede": lambda a, s, o: _best(beliefs(_heads(s.network, s.learned.params, o)).mean),
+    "ede": lambda a, s, o: _best(beliefs(a._quantiles(s, s.learned.params, o)).mean),
     "boot_dqn": _boot,
     "plan2explore": lambda a, s, o: _best(
         a._values(s.num_actions, s.minds.values.params, o)[..., 1]
@@ -194,13 +213,16 @@ def run(agent: str, probe: str) -> list[dict[str, Any]]:
     result = train(config, seeds=SEEDS)
     env: Any = config.env
     errors = np.full(SEEDS, np.nan)
-    if agent in READERS and probe != LOCK:
+    reader = READERS.get(id_of(agent))
+    if reader is not None and probe != LOCK:
         obs = jnp.asarray(env.observations())
         known = env.values(DISCOUNT)
-        if agent.endswith("_rnn"):  # of an episode's start: what comes later depends on the past
+        if id_of(agent).endswith(
+            "_rnn"
+        ):  # of an episode's start: what comes later depends on the past
             starts = slice(1 if probe == "Probe-Discount-v0" else len(obs))
             obs, known = obs[starts], known[starts]
-        read = jax.jit(jax.vmap(lambda s: READERS[agent](config.agent, s, obs)))
+        read = jax.jit(jax.vmap(lambda s: reader(config.agent, s, obs)))
         errors = np.abs(np.asarray(read(result.state.agent)) - known).max(axis=1)
     earned = np.full(SEEDS, np.nan)
     if probe not in VALUES:
@@ -219,7 +241,7 @@ def run(agent: str, probe: str) -> list[dict[str, Any]]:
             "value_error": float(errors[seed]),
             "earned": float(earned[seed]),
             "budget_steps": config.budget_steps,
-            "method": spelt(agent, _options(agent, probe)),
+            "method": spelt(id_of(agent), _options(agent, probe)),
             "fingerprint": fingerprint_of(config),
         }
         for seed in range(SEEDS)
@@ -228,7 +250,7 @@ def run(agent: str, probe: str) -> list[dict[str, Any]]:
 
 def _options(agent: str, probe: str) -> Options:
     how = LEARNERS[agent]
-    return (how.exploring or {}) if probe == LOCK else how.options
+    return (how.exploring if probe == LOCK else how.options) or {}
 
 
 def passed(row: pd.Series) -> bool:
@@ -259,7 +281,8 @@ def report(rows: pd.DataFrame) -> str:
                 told.append(f"{mine['earned'].min():.2f}")
             won = sum(passed(row) for _, row in mine.iterrows())
             cells.append(f"{won}/{len(mine)} ({', '.join(told)})" if told else "")
-        lines.append(f"| `{agent}` | {' | '.join(cells)} |")
+        name = agent.replace(id_of(agent), f"`{id_of(agent)}`", 1)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
         "Seeds that passed, and of the worst of them: ± how far a learned value is from the known"
@@ -290,7 +313,7 @@ def main(
     writable_folder(folder)
     path = folder / "rows.parquet"
     rows = pd.read_parquet(path) if path.exists() else pd.DataFrame({"fingerprint": []})
-    cells = [(a, p) for a in agents for p in probes if p != LOCK or _explores(a)]
+    cells = [(a, p) for a in agents for p in probes if is_run(a, p)]
     for agent, probe in () if report_only else cells:
         if (rows["fingerprint"] == fingerprint_of(config_of(agent, probe))).any():
             continue
@@ -307,8 +330,10 @@ def main(
     keep_table(folder, report(rows))
 
 
-def _explores(agent: str) -> bool:
-    return LEARNERS[agent].exploring is not None
+def is_run(agent: str, probe: str) -> bool:
+    """Whether an agent is run on a probe."""
+    how = LEARNERS[agent]
+    return (how.exploring if probe == LOCK else how.options) is not None
 
 
 if __name__ == "__main__":

@@ -176,20 +176,23 @@ def test_the_table_of_learners_tells_what_passed():
         ("ppo", "Probe-Choice-v0", 0.01, 0.5),
         ("ppo", "Probe-Exploration-v0", np.nan, 0.7),
         ("diayn", "Probe-Choice-v0", np.nan, 0.95),
+        ("ede with priors", "Probe-Exploration-v0", np.nan, 0.4),
     ]
     rows = pd.DataFrame(cells, columns=["agent", "probe", "value_error", "earned"])
     assert [learners_on_probes.passed(row) for _, row in rows.iterrows()] == [
-        True, False, True, False, True, True,
+        True, False, True, False, True, True, False,
     ]  # fmt: skip
     lines = learners_on_probes.report(rows).splitlines()
     assert lines[2] == "| `ppo` |  |  | 1/2 (±0.40) | 1/2 (±0.01, 0.50) |  | 1/1 (0.70) |"
     assert "| `diayn` |  |  |  | 1/1 (0.95) |  |  |" in lines
+    assert "| `ede` with priors |  |  |  |  |  | 0/1 (0.40) |" in lines
 
 
 def test_every_learner_has_a_run_on_every_probe():
-    for agent, how in learners_on_probes.LEARNERS.items():
-        for probe in VALUE_PROBES:
-            if probe != learners_on_probes.LOCK or how.exploring is not None:
-                assert learners_on_probes.config_of(agent, probe).num_updates > 0
+    for name in learners_on_probes.LEARNERS:
+        run_on = [probe for probe in VALUE_PROBES if learners_on_probes.is_run(name, probe)]
+        for probe in run_on:
+            assert learners_on_probes.config_of(name, probe).num_updates > 0
+        assert len(run_on) == 1 if name.endswith("of scale 0") else len(run_on) >= 5
     readers = set(learners_on_probes.READERS) | {"diayn"}
-    assert readers == set(learners_on_probes.LEARNERS)
+    assert readers == {learners_on_probes.id_of(name) for name in learners_on_probes.LEARNERS}
