@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Final, NamedTuple, final
 
@@ -12,14 +13,16 @@ import numpy as np
 from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
+from xplore.contracts.solution import Solution
 from xplore.contracts.spaces import Box, Dict, Discrete
 from xplore.contracts.types import EnvSpec, Key, TimeStep
-from xplore.envs.families import boards, compass, falling
+from xplore.envs.families import boards, compass, falling, miner_plans
 from xplore.envs.families.compass import Look
 from xplore.parts.apart import apart
 
 _SPACE, _WALL, _DIRT, _BOULDER, _DIAMOND, _EXIT, _AGENT = range(7)
 _REWARD: Final = 10.0
+_PLAYED_AT_ONCE: Final = 64  # actions of a plan
 STYLE: Final = compass.Style(
     letters=".#:o*X@",
     colours=(
@@ -191,7 +194,9 @@ class Miner:
     def optimal_steps(self, level: MinerLevel) -> jax.Array:
         """A lower bound, int32 `[]`: the longest way by a diamond to the exit, as the crow digs.
 
-        Whether boulders leave a way is not decided: it is never -1.
+        By the cell below it where that is nearer, since before one is taken elsewhere that cell is
+        emptied. Those that lie on another thing are left out, for they may roll. Whether boulders
+        leave a way is not decided: it is never -1. `shortest_plan` knows more.
         """
         side = self.side
         here = jnp.arange(level.grid.size, dtype=jnp.int32)
@@ -200,8 +205,26 @@ class Miner:
             return abs(here % side - cell % side) + abs(here // side - cell // side)
 
         both = away(level.position) + away(level.exit)
+        below = jnp.roll(level.grid, -side)
+        way = jnp.where(below == _WALL, both, jnp.minimum(both, jnp.roll(both, -side)))
+        counts = (level.grid == _DIAMOND) & (below != _BOULDER) & (below != _DIAMOND)
         least = jnp.max(jnp.where(here == level.exit, away(level.position), 1))
-        return jnp.maximum(jnp.max(jnp.where(level.grid == _DIAMOND, both, 0)), least)
+        return jnp.maximum(jnp.max(jnp.where(counts, way, 0)), least)
+
+    def shortest_plan(self, level: MinerLevel) -> Solution:
+        """A plan, the shortest that was found, and how many steps are proven to be needed.
+
+        See `miner_plans.plan`. The time limit is left out of account.
+        """
+        grid = np.asarray(level.grid)
+        found = miner_plans.plan(grid, int(level.position), int(level.exit))
+        if found.plan is not None:
+            num = len(found.plan)
+            padded = np.pad(found.plan, (0, -num % _PLAYED_AT_ONCE))
+            wins = np.flatnonzero(_successes(self, level, jnp.asarray(padded)))
+            if not len(wins) or wins[0] != num - 1:
+                raise AssertionError("Miner: the search and the game have different rules")
+        return found
 
     def mutate(self, key: Key, level: MinerLevel) -> MinerLevel:
         """Moves a boulder or a diamond to a cell of dirt, the exit, or the agent and its hole."""
@@ -250,6 +273,18 @@ class Miner:
         at_exit = np.arange(state.grid.size) == state.exit
         seen = jnp.where(at_exit & (state.grid == _SPACE), jnp.uint8(_EXIT), state.grid)
         return compass.observe(self.look, STYLE, seen, state.position, self.side)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _successes(env: Miner, level: MinerLevel, actions: jax.Array) -> jax.Array:
+    """After which of the actions `[T]` the level is solved, bool `[T]`."""
+    key = jax.random.key(0)
+
+    def act(state: MinerState, action: jax.Array) -> tuple[MinerState, jax.Array]:
+        after, ts = env.step(key, state, action)
+        return after, ts.info["success"]
+
+    return jax.lax.scan(act, env.reset_to_level(key, level)[0], actions)[1]
 
 
 class _Turn(NamedTuple):
