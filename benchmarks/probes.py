@@ -82,8 +82,9 @@ _THOMPSON: Final = {
 # With priors: more heads, a shorter horizon, and more targets, as what is not known at the end of a
 # way comes back by a step with each. "of scale 0" tells what these settings are worth alone.
 _PRIORS: Final = {"prior_scale": 1.0}
-_STEP_BY_STEP: Final = {
-    **_THOMPSON, "num_heads": 10, "discount": DISCOUNT, "trace": 0.0, "num_minibatches": 4,
+_FEW_STEPS: Final = {
+    "num_heads": 10, "num_quantiles": 4, "ucb_coefficient": 10.0, "learning_rate": 3e-3,
+    "discount": DISCOUNT, "trace": 0.3, "num_minibatches": 4, "anneal_steps": 65_536,
 }  # fmt: skip
 _DEEP: Final = {
     **_REPLAY, "num_heads": 10, "num_quantiles": 4, "ucb_coefficient": 3.0, "share_encoder": True,
@@ -112,10 +113,10 @@ LEARNERS: Final[dict[str, Learner]] = {
     "ede_pqn with priors": Learner(
         {**_ROLLOUTS, **_HEADS, **_PRIORS},
         num_steps=16,
-        exploring={**_STEP_BY_STEP, **_PRIORS},
+        exploring={**_FEW_STEPS, **_PRIORS},
         lock_num_steps=8,
     ),
-    "ede_pqn with priors of scale 0": Learner(None, exploring=_STEP_BY_STEP, lock_num_steps=8),
+    "ede_pqn with priors of scale 0": Learner(None, exploring=_FEW_STEPS, lock_num_steps=8),
     "dqn": Learner({**_REPLAY, **_GREEDY}),
     "qr_dqn": Learner({**_REPLAY, **_GREEDY, "num_quantiles": 8}),
     "ede": Learner({**_REPLAY, **_HEADS}, exploring={**_REPLAY, **_THOMPSON}),
