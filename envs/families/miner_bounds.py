@@ -81,6 +81,59 @@ def tours(metric: Ints, places: Sequence[Sequence[int]], exit_: int) -> Ints:
     return found
 
 
+def walks(
+    metric: Ints, places: Sequence[Sequence[int]], over_dirt: Sequence[bool], exit_: int, side: int
+) -> Ints:
+    """`tours`, but longer: a diamond over dirt has to be taken, not only let fall.
+
+    One that is `over_dirt`, with `places[i]` its cell and the one below, is taken where it is; or
+    the agent comes to the cell below at a time t, and takes it elsewhere later. It is in that cell
+    at t + 1 at the earliest, and needs a step for each row that it falls and for each column that
+    it rolls to the left, none for rolling to the right. The agent needs as long if it does nothing
+    else in between.
+    """
+    n = len(places)
+    # Digits of base 3: 0 for a diamond that is taken, 1 for one that fell, 2 for one in its place.
+    found = np.full((3**n, len(metric)), FAR, np.int32)
+    found[0] = metric[:, exit_]
+    others: dict[tuple[int, int], Ints] = {}
+    ends = [
+        _falls(metric, cells[1], side) if falls else None
+        for cells, falls in zip(places, over_dirt, strict=True)
+    ]
+    for code in range(1, len(found)):
+        events: list[Ints] = []
+        for i, cells in enumerate(places):
+            digit, unit, end = code // 3**i % 3, 3**i, ends[i]
+            event = np.full(len(metric), FAR, np.int32)
+            if digit == 2:
+                rest = found[code - 2 * unit]
+                for cell in cells if end is None else cells[:1]:
+                    np.minimum(event, metric[:, cell] + rest[cell], out=event)
+                if end is not None:
+                    direct = np.min(end[1] + rest[end[0]])
+                    after = min(direct, others[code - unit, i][cells[1]])
+                    np.minimum(event, metric[:, cells[1]] + after, out=event)
+            elif digit == 1 and end is not None:
+                event = np.min(metric[:, end[0]] + found[code - unit][end[0]], axis=1)
+            events.append(event)
+        found[code] = np.minimum(np.min(events, axis=0), FAR)
+        for i in range(n):
+            rest_of = [x for j, x in enumerate(events) if j != i]
+            others[code, i] = np.min([np.full(len(metric), FAR), *rest_of], axis=0)
+    sets = np.arange(1 << n)[:, None] >> np.arange(n) & 1
+    return found[np.sum(2 * sets * 3 ** np.arange(n), axis=1)]
+
+
+def _falls(metric: Ints, cell: int, side: int) -> tuple[Ints, Ints]:
+    """Cells to which a diamond may come from `cell`, and the steps until it can be taken there."""
+    y, x = np.divmod(np.arange(len(metric)), side)
+    rows, right = y - cell // side, x - cell % side
+    where = np.flatnonzero((rows >= 0) & (right <= rows)).astype(np.int32)
+    steps = 2 + rows + np.maximum(-right, 0)
+    return where, np.maximum(metric[cell], steps)[where].astype(np.int32)
+
+
 def detours(metric: Ints, places: Sequence[Sequence[int]], tour: Ints) -> npt.NDArray[np.int16]:
     """`tours` that also come by another cell: int16 `[2**n, H * W, H * W]`, from, by."""
     found = np.empty((len(tour), *metric.shape), np.int16)
@@ -120,6 +173,9 @@ class Level:
         self.detours = (metric + metric[:, exit_])[None]
         if len(regions) <= _MOST_IN_DETOURS:
             self.detours = detours(metric, regions, self.tours)
+            # The dirt under them is there for as long as they are.
+            over_dirt = [bool(grid[x + side] == _DIRT) for x in self.diamonds]
+            self.tours = walks(metric, regions, over_dirt, exit_, side)
         guessed = distances(np.where(grid == _BOULDER, _ROCK * cost, cost), side)
         self.guess = tours(guessed, [[int(x)] for x in self.diamonds], exit_)
         self.bound = int(self.tours[-1, position])
