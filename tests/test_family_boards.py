@@ -104,7 +104,7 @@ def test_miner_is_played_by_its_rules():
     state, _ = env.reset_to_level(KEY, level)
     state, ts = step(KEY, state, jnp.int32(compass.RIGHT))  # pushes the boulder
     assert int(state.position) == 9 + 2
-    assert int(state.grid[9 + 3]) == BOULDER
+    assert int(ts.obs[1, 3, 0]) == BOULDER
     for action in (compass.LEFT, compass.DOWN):
         state, ts = step(KEY, state, jnp.int32(action))
     assert float(ts.reward) == 1  # the diamond
@@ -112,8 +112,8 @@ def test_miner_is_played_by_its_rules():
     assert float(ts.reward) == 0
     state, ts = step(KEY, state, jnp.int32(compass.DOWN))  # the exit, one diamond too early
     assert not bool(ts.terminated)
-    none = jnp.where(state.grid == DIAMOND, jnp.uint8(DIRT), state.grid)
-    _, ts = step(KEY, state._replace(grid=none), jnp.int32(compass.STAY))
+    none = state._replace(planes=state.planes.at[3].set(0))  # no diamonds
+    _, ts = step(KEY, none, jnp.int32(compass.STAY))
     assert float(ts.reward) == 10
     assert bool(ts.info["success"])
     # Under a boulder one is safe while it rests, and not when it falls.
@@ -122,7 +122,7 @@ def test_miner_is_played_by_its_rules():
     assert not bool(ts.terminated)
     state, ts = step(KEY, state, jnp.int32(compass.DOWN))
     assert not bool(ts.terminated)
-    assert int(state.grid[4 * 9 + 3]) == BOULDER
+    assert int(ts.obs[4, 3, 0]) == BOULDER
     _, ts = step(KEY, state, jnp.int32(compass.STAY))
     assert bool(ts.terminated)
     assert not bool(ts.info["success"])

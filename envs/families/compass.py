@@ -75,8 +75,13 @@ def observe(
 ) -> jax.Array:
     """The board with the agent in it: `[H, W, 1]` of codes, or a picture `[64, 64, 3]`."""
     agent = np.uint8(len(style.letters) - 1)
-    shown = jnp.where(np.arange(grid.size) == position, agent, grid).reshape(-1, width)
-    return shown[..., None] if look == "symbols" else picture(style, shown)
+    codes = jnp.where(np.arange(grid.size) == position, agent, grid).reshape(-1, width)
+    return shown(look, style, codes)
+
+
+def shown(look: Look, style: Style, codes: jax.Array) -> jax.Array:
+    """Codes `[H, W]`, the agent's among them, as they are observed."""
+    return codes[..., None] if look == "symbols" else picture(style, codes)
 
 
 def picture(style: Style, codes: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import operator
 from typing import Final, NamedTuple, final
 
 import jax
@@ -21,6 +21,7 @@ from xplore.envs.families.compass import Look
 from xplore.parts.apart import apart
 
 _SPACE, _WALL, _DIRT, _BOULDER, _DIAMOND, _EXIT, _AGENT = range(7)
+_MOVING: Final = 4  # of the planes of a state
 _REWARD: Final = 10.0
 _PLAYED_AT_ONCE: Final = 64  # actions of a plan
 STYLE: Final = compass.Style(
@@ -45,15 +46,14 @@ class MinerState(NamedTuple):
     """A level under way.
 
     Attributes:
-        grid: uint8 `[H * W]`.
-        moving: words `[H]` (see `boards`), what is falling.
+        planes: words `[5, H]` (see `boards`): walls, walls and dirt, boulders, diamonds, and which
+            of these two are falling.
         position: int32 `[]`.
         exit: int32 `[]`.
         time: int32 `[]`.
     """
 
-    grid: jax.Array
-    moving: jax.Array
+    planes: jax.Array
     position: jax.Array
     exit: jax.Array
     time: jax.Array
@@ -153,25 +153,26 @@ class Miner:
         return MinerLevel(jnp.where(here == exit_, jnp.uint8(_SPACE), drawn), agent, exit_)
 
     def reset_to_level(self, key: Key, level: MinerLevel) -> tuple[MinerState, jax.Array]:
-        still = jnp.zeros(self.side, boards.word_type(self.side))
-        state = MinerState(level.grid, still, level.position, level.exit, jnp.int32(0))
+        board = level.grid.reshape(self.side, self.side)
+        solid = (board == _WALL) | (board == _DIRT)
+        still = jnp.zeros_like(solid)
+        planes = board == _WALL, solid, board == _BOULDER, board == _DIAMOND, still
+        rows = jnp.stack([boards.to_rows(plane) for plane in planes])
+        state = MinerState(rows, level.position, level.exit, jnp.int32(0))
         return state, self._observe(state)
 
     def step(self, key: Key, state: MinerState, action: jax.Array) -> tuple[MinerState, TimeStep]:
-        side = self.side
-        turn = _turn(state.grid, state.moving, state.position, action)
-        position, grid = turn.position, _dug(state.grid, turn)
-        agent = boards.one_cell(position, (side, side))
-        solid, boulders, diamonds = _planes(grid)
+        turn = _turn(state.planes, state.position, action)
+        walls, solid, boulders, diamonds, moving = _dug(state.planes, turn)
+        agent = boards.one_cell(turn.position, (self.side, self.side))
         none_left = ~jnp.any(diamonds != 0) & ~turn.collected
-        success = (position == state.exit) & none_left
+        success = (turn.position == state.exit) & none_left
         boulders, diamonds, moving, crushed = falling.fallen(
-            solid, boulders, diamonds, state.moving & ~agent, agent
+            solid, boulders, diamonds, moving, agent
         )
         after = MinerState(
-            grid=_filled(grid, boulders, diamonds).ravel(),
-            moving=moving,
-            position=position,
+            planes=jnp.stack([walls, solid, boulders, diamonds, moving]),
+            position=turn.position,
             exit=state.exit,
             time=state.time + 1,
         )
@@ -187,8 +188,10 @@ class Miner:
 
     def privileged(self, state: MinerState) -> dict[str, jax.Array]:
         places = jnp.stack([state.position, state.exit]).astype(jnp.uint16)
-        moving = boards.to_mask(state.moving, self.side).ravel()
-        cells = [x.astype(jnp.uint16) for x in (state.grid, moving)]
+        moving = boards.to_mask(state.planes[_MOVING], self.side)
+        nowhere = jnp.int32(-1)
+        board = _codes(state.planes, nowhere, nowhere)
+        cells = [x.astype(jnp.uint16).ravel() for x in (board, moving)]
         return {"position": state.position, "state": jnp.concatenate([*cells, places])}
 
     def optimal_steps(self, level: MinerLevel) -> jax.Array:
@@ -270,9 +273,8 @@ class Miner:
         return MinerLevel(jnp.asarray(grid), board.position, jnp.int32(exits[0]))
 
     def _observe(self, state: MinerState) -> jax.Array:
-        at_exit = np.arange(state.grid.size) == state.exit
-        seen = jnp.where(at_exit & (state.grid == _SPACE), jnp.uint8(_EXIT), state.grid)
-        return compass.observe(self.look, STYLE, seen, state.position, self.side)
+        codes = _codes(state.planes, state.exit, state.position)
+        return compass.shown(self.look, STYLE, codes)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -296,68 +298,59 @@ class _Turn(NamedTuple):
 
 
 @apart
-def _turn(grid: jax.Array, moving: jax.Array, position: jax.Array, action: jax.Array) -> _Turn:
-    side = moving.shape[0]
+def _turn(planes: jax.Array, position: jax.Array, action: jax.Array) -> _Turn:
+    side = planes.shape[1]
     way = compass.step_towards(action, side)
     ahead = position + way
-    there = grid[ahead]
-    moving_there = moving[ahead // side] >> (ahead % side).astype(moving.dtype) & 1 == 1
-    beyond = jnp.clip(ahead + way, 0, grid.size - 1)
-    pushes = (there == _BOULDER) & ~moving_there & (abs(way) == 1) & (grid[beyond] == _SPACE)
-    moves = ((there != _WALL) & (there != _BOULDER)) | pushes
+    walls, solid, boulders, diamonds, moving = (rows[ahead // side] for rows in planes)
+    x = (ahead % side).astype(planes.dtype)
+
+    def there(row: jax.Array) -> jax.Array:
+        return row >> x & 1 == 1
+
+    taken = solid | boulders | diamonds
+    beyond = jnp.where(way > 0, taken >> x >> 1, taken << 1 >> x) & 1 == 1
+    pushes = there(boulders & ~moving) & (abs(way) == 1) & ~beyond
+    moves = ~there(walls | boulders) | pushes
     return _Turn(
         position=jnp.where(moves, ahead, position),
-        pushed=jnp.where(pushes, beyond, -1),
-        collected=moves & (there == _DIAMOND),
+        pushed=jnp.where(pushes, ahead + way, -1),
+        collected=moves & there(diamonds),
     )
 
 
 @apart
-def _dug(grid: jax.Array, turn: _Turn) -> jax.Array:
-    here = np.arange(grid.size, dtype=np.int32)
-    pushed = jnp.where(here == turn.pushed, jnp.uint8(_BOULDER), grid)
-    return jnp.where(here == turn.position, jnp.uint8(_SPACE), pushed)
+def _dug(planes: jax.Array, turn: _Turn) -> jax.Array:
+    """The planes without what is where the agent is now, and what it has pushed."""
+    shape = planes.shape[1], planes.shape[1]
+    agent = boards.one_cell(turn.position, shape)
+    walls, solid, boulders, diamonds, moving = planes
+    pushed = boulders | boards.one_cell(turn.pushed, shape)
+    return jnp.stack([walls, *(x & ~agent for x in (solid, pushed, diamonds, moving))])
 
 
-def _planes(grid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What is solid, boulders and diamonds: words `[H]` each."""
-    halves = _halves(grid)
-    side = math.isqrt(grid.size)
-    word = boards.word_type(side)
-
-    def whole(shift: int) -> jax.Array:
-        parts = (halves >> shift & 0xFFFF).astype(word)
-        return jnp.sum(parts << (16 * np.arange(len(halves), dtype=word))[:, None], 0, dtype=word)
-
-    low, high = whole(0), whole(16)
-    return low & ~high, high & ~low, low & high
+def _codes(planes: jax.Array, exit_: jax.Array, position: jax.Array) -> jax.Array:
+    """The board as codes, the exit and the agent among them if they are cells: uint8 `[H, W]`."""
+    return _spread(_bits(planes, exit_, position))
 
 
 @apart
-def _halves(grid: jax.Array) -> jax.Array:
-    """Of every 16 columns, what is in a cell as two bits of a word, 16 apart: uint32 `[n, H]`.
-
-    They are 1 for what is solid, 2 and 3 for a boulder and a diamond: a cell is read once, which
-    costs more than all that is done with the words.
-    """
-    side = math.isqrt(grid.size)
-    codes = grid.reshape(side, side)
-    two = (codes - (codes > _WALL).astype(jnp.uint8)).astype(jnp.uint32)
-    bits = (two | two << 15) & np.uint32(1 << 16 | 1)
-    return jnp.stack(
-        [
-            jnp.sum(part << np.arange(part.shape[1], dtype=np.uint32)[None], 1, dtype=jnp.uint32)
-            for part in jnp.split(bits, list(range(16, side, 16)), axis=1)
-        ]
-    )
+def _bits(planes: jax.Array, exit_: jax.Array, position: jax.Array) -> jax.Array:
+    """The lowest bit of each code, the second and the third: words `[3, H]`."""
+    shape = planes.shape[1], planes.shape[1]
+    walls, solid, boulders, diamonds, _ = planes
+    agent = boards.one_cell(position, shape)
+    open_exit = boards.one_cell(exit_, shape) & ~(solid | boulders | diamonds)
+    codes = {_WALL: walls, _DIRT: solid & ~walls, _BOULDER: boulders, _DIAMOND: diamonds}
+    codes = {code: rows & ~agent for code, rows in {**codes, _EXIT: open_exit}.items()}
+    codes[_AGENT] = agent
+    of_bit = [[rows for code, rows in codes.items() if code & bit] for bit in (1, 2, 4)]
+    return jnp.stack([functools.reduce(operator.or_, rows) for rows in of_bit])
 
 
 @apart
-def _filled(grid: jax.Array, boulders: jax.Array, diamonds: jax.Array) -> jax.Array:
-    """The board with boulders and diamonds where they are now: uint8 `[H, W]`."""
-    side = boulders.shape[0]
-    # The shape of a board, not that of its state: so that rows are written in wide registers.
-    fixed = grid.reshape(side, side)
-    fixed = jnp.where(fixed >= _BOULDER, jnp.uint8(_SPACE), fixed)
-    fixed = jnp.where(boards.to_mask(boulders, side), jnp.uint8(_BOULDER), fixed)
-    return jnp.where(boards.to_mask(diamonds, side), jnp.uint8(_DIAMOND), fixed)
+def _spread(bits: jax.Array) -> jax.Array:
+    # In the shape of a board, so that rows are written in wide registers.
+    side = bits.shape[1]
+    one = bits[..., None] >> np.arange(side, dtype=bits.dtype)[None, None] & 1
+    return (one[0] | one[1] << 1 | one[2] << 2).astype(jnp.uint8)
