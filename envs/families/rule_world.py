@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,11 @@ import numpy.typing as npt
 from xplore.contracts.component import component
 from xplore.contracts.errors import ConfigError
 from xplore.contracts.registry import register_env
+from xplore.contracts.solution import Solution
 from xplore.contracts.types import Key
 from xplore.envs.families import boards
+from xplore.envs.families.rule_world_bound import BESIDE, HOLD, Task, least_steps
+from xplore.envs.families.rule_world_plan import Recipe, shortest_plan
 from xplore.envs.families.world import FamilyTask, GridFamily
 from xplore.envs.minigrid import cells, layout
 from xplore.envs.minigrid.observation import View
@@ -27,27 +30,7 @@ THINGS: Final = np.array(
     [cells.cell(kind, c) for kind in (cells.KEY, cells.BALL) for c in range(6)], np.uint8
 )
 MAX_DEPTH: Final = 2
-_HOLD, _BESIDE = cells.NOTHING, cells.cell(cells.FLOOR, cells.BLUE)  # what a goal's sign shows
 _BOARD_ROWS: Final = 3  # a rule stands in a column: two things, and what they make
-
-
-class Task(NamedTuple):
-    """What is to be done, as bytes of `cells`.
-
-    Attributes:
-        first, second, product: uint8 `[R]`: side by side, the first two become the third. A rule
-            that is not there has walls.
-        sign: uint8 `[]`, whether the goal is to hold a thing or to lay it beside another.
-        wanted: uint8 `[]`, the thing, what the root of the tree of sub-tasks makes.
-        other: uint8 `[]`, what it is to lie beside; a wall if it is to be held.
-    """
-
-    first: jax.Array
-    second: jax.Array
-    product: jax.Array
-    sign: jax.Array
-    wanted: jax.Array
-    other: jax.Array
 
 
 @final
@@ -174,7 +157,7 @@ class RuleWorldTask(FamilyTask):
         turn = boards.noise(bits[3], len(rules))
         place = jnp.argsort(turn)
         first, second, product = (jnp.stack([rule[k] for rule in rules])[place] for k in range(3))
-        sign = jnp.where(beside, jnp.uint8(_BESIDE), jnp.uint8(_HOLD))
+        sign = jnp.where(beside, jnp.uint8(BESIDE), jnp.uint8(HOLD))
         task = Task(first, second, product, sign, root, jnp.where(beside, other, wall))
         return task, jnp.stack(lying)
 
@@ -184,8 +167,8 @@ class RuleWorldTask(FamilyTask):
     def outcome(self, move: Move) -> Outcome:
         after, task = move.after, self.task_of(move.after.grid)
         (beside,) = self._side_by_side(after.grid, task.wanted[None], task.other[None])
-        held = (task.sign == _HOLD) & (after.carrying == task.wanted)
-        return Outcome(success=held | (task.sign == _BESIDE) & beside)
+        held = (task.sign == HOLD) & (after.carrying == task.wanted)
+        return Outcome(success=held | (task.sign == BESIDE) & beside)
 
     def task_of(self, grid: jax.Array) -> Task:
         """The task that is written on the wall of a `grid`."""
@@ -212,33 +195,19 @@ class RuleWorldTask(FamilyTask):
     def optimal_steps(self, level: Level) -> jax.Array:
         """A lower bound, int32 `[]`; -1, exactly, where what is wanted cannot be made.
 
-        Each rule that is needed takes a pick-up and a drop, the goal one or both; and the farthest
-        of the things that are needed has to be walked to.
+        See `rule_world_bound`.
         """
-        task, lies = self.task_of(level.grid), self._room_rows(level.grid)
-        # What has to be had, from the goal down; what can be had, from the room up.
-        needed = task.wanted == task.product
-        for _ in range(self.depth):
-            parts = jnp.concatenate([task.first, task.second])
-            held = jnp.concatenate([needed, needed])
-            needed |= jnp.any((parts[None] == task.product[:, None]) & held[None], axis=1)
-        had = jnp.any(lies.ravel()[None] == jnp.arange(256, dtype=jnp.uint8)[:, None], axis=1)
-        for _ in range(self.depth + 1):
-            works = had[task.first.astype(jnp.int32)] & had[task.second.astype(jnp.int32)]
-            made = (task.product[None] == jnp.arange(256)[:, None]) & works[None]
-            had |= jnp.any(made, axis=1)
-        beside = task.sign == _BESIDE
-        possible = had[task.wanted.astype(jnp.int32)]
-        possible &= ~beside | had[task.other.astype(jnp.int32)]
-        leaves = jnp.concatenate([task.first, task.second, task.wanted[None]])
-        wanted = jnp.concatenate([needed, needed, jnp.ones(1, bool)])
-        of_use = jnp.any((lies[..., None] == leaves[None, None]) & wanted[None, None], axis=-1)
-        x, y = layout.coordinates(*lies.shape[::-1])
+        room = level.grid.reshape(self.height, self.width)[_BOARD_ROWS + 1 :]
         here = level.position - self.width * (_BOARD_ROWS + 1)
-        away = abs(x - here % self.width) + abs(y - here // self.width)
-        walk = jnp.max(jnp.where(of_use, away, 1)) - 1
-        steps = 2 * jnp.sum(needed, dtype=jnp.int32) + 1 + beside + walk
-        return jnp.where(possible, steps, -1)
+        return least_steps(self.task_of(level.grid), room, here, self.depth)
+
+    def recipe(self, level: Level) -> Recipe:
+        """What is written on the wall of a level, read on the host."""
+        task = self.task_of(level.grid)
+        columns = np.stack([np.asarray(x) for x in (task.first, task.second, task.product)])
+        rules = columns.T[columns[0] != cells.GREY_WALL].tolist()
+        other = int(task.other) if int(task.sign) == BESIDE else None
+        return Recipe(tuple((a, b, made) for a, b, made in rules), int(task.wanted), other)
 
     def is_valid(self, level: Level) -> jax.Array:
         room = level.grid[jnp.asarray(np.flatnonzero(self._room()))]
@@ -274,10 +243,6 @@ class RuleWorldTask(FamilyTask):
         inside = boards.inside(self.width, self.height)
         inside[: self.width * (_BOARD_ROWS + 2)] = False
         return inside
-
-    def _room_rows(self, grid: jax.Array) -> jax.Array:
-        """The room with its walls: uint8 `[size + 2, width]`."""
-        return grid.reshape(self.height, self.width)[_BOARD_ROWS + 1 :]
 
     def _empty(self) -> npt.NDArray[np.uint8]:
         return np.where(self._room(), np.uint8(cells.NOTHING), np.uint8(cells.GREY_WALL))
@@ -342,6 +307,33 @@ def _stages(width: int, height: int) -> tuple[Callable[..., jax.Array], Callable
     return side_by_side, applied
 
 
+@final
+@component
+class RuleWorld(GridFamily):
+    """The family, which also searches for the shortest way.
+
+    Attributes:
+        task: where levels come from, and what is success.
+    """
+
+    task: RuleWorldTask
+
+    def __post_init__(self) -> None:
+        _ = self.engine  # which checks the time limit
+
+    def shortest_plan(self, level: Level) -> Solution:
+        """The shortest plan for `level`, whatever the time limit.
+
+        It is exact unless the search is given up: then `least` is what was proven until then, not
+        less than `optimal_steps`, and there may be a plan that is longer. That there is none is
+        proven where what is wanted cannot be made; where it could be but for things that are in
+        each other's way, rooms are too large to try everything.
+        """
+        return shortest_plan(
+            self, level, self.task.recipe(level), np.flatnonzero(self.task._room())
+        )
+
+
 @register_env("RuleWorld-D1-v0")
 @register_env("RuleWorld-D2-v0", depth=2, size=9)
 def rule_world(
@@ -351,7 +343,7 @@ def rule_world(
     num_idle: int = 1,
     max_steps: int | None = None,
     view: View = View(image="full"),
-) -> GridFamily:
+) -> RuleWorld:
     """Make what the goal asks for by the rules on the wall, then hold it or lay it where asked.
 
     Things are carried one at a time; two that a rule names become a third when they are laid side
@@ -361,7 +353,8 @@ def rule_world(
     *What it tests*: tasks as levels: what is to be done, and how, differs from level to level, and
     is read (or, with `view.image="partial"`, explored). More than 1e6 tasks by id at depth 1.
 
-    *Optimal return*: differs by level; `optimal_steps` is a lower bound on steps.
+    *Optimal return*: differs by level; `optimal_steps` is a lower bound on steps, `shortest_plan`
+    searches for the shortest way.
 
     *Random return*: see the table of families in docs/families.md; depth 2 is the hard setting.
 
@@ -373,4 +366,4 @@ def rule_world(
 
     Deviations: a family of our own; rules of one kind, goals of two.
     """
-    return GridFamily(RuleWorldTask(depth, size, num_false, num_idle), max_steps, view)
+    return RuleWorld(RuleWorldTask(depth, size, num_false, num_idle), max_steps, view)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import final
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,10 +115,11 @@ class FamilyTask(Task):
         return letters.from_text(text, (self.width, self.height))
 
 
-@final
 @component
 class GridFamily:
     """An environment of a family on MiniGrid's cells; the dynamics are those of `MiniGrid`.
+
+    A family that can do more, such as search for the shortest way, derives its own from this.
 
     Attributes:
         task: where levels come from, and what is success.

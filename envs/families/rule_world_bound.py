@@ -1,0 +1,97 @@
+"""What a RuleWorld asks for, and how many steps that takes at the least, under jit."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xplore.envs.minigrid import cells
+
+HOLD: Final = cells.NOTHING  # what the sign of a goal shows
+BESIDE: Final = cells.cell(cells.FLOOR, cells.BLUE)
+
+
+class Task(NamedTuple):
+    """What is to be done, as bytes of `cells`.
+
+    Attributes:
+        first, second, product: uint8 `[R]`: side by side, the first two become the third. A rule
+            that is not there has walls.
+        sign: uint8 `[]`, whether the goal is to hold a thing or to lay it beside another.
+        wanted: uint8 `[]`, the thing, what the root of the tree of sub-tasks makes.
+        other: uint8 `[]`, what it is to lie beside; a wall if it is to be held.
+    """
+
+    first: jax.Array
+    second: jax.Array
+    product: jax.Array
+    sign: jax.Array
+    wanted: jax.Array
+    other: jax.Array
+
+
+def least_steps(task: Task, room: jax.Array, here: jax.Array, depth: int) -> jax.Array:
+    """A lower bound of the steps to success, int32 `[]`; -1, exactly, if it cannot be made.
+
+    Things that are needed, lie in the room and are more than `depth + 1` cells apart do not come
+    together without being carried, a pick-up and a drop each; and the agent walks to within two
+    cells of each of them. `rule_world_plan` says why. Where one is there twice, or can be had in
+    two ways, or the tree is deeper, the bound is a single step.
+
+    Args:
+        task: what is to be done.
+        room: uint8 `[size + 2, width]`, the room with its walls.
+        here: int32 `[]`, the agent's cell in it.
+        depth: of the tree of sub-tasks.
+    """
+    beside = task.sign == BESIDE
+    things = jnp.concatenate([task.first, task.second, task.wanted[None], task.other[None]])
+    num, size = len(task.product), len(things)
+    is_made = things[:, None] == task.product[None]  # by each rule
+    # Which rules are needed, from the goal down.
+    needed = is_made[-2]
+    before = needed
+    for _ in range(depth + 1):
+        before = needed
+        takes = is_made[:-2].reshape(2, num, num) & before[None, :, None]
+        needed = before | jnp.any(takes, axis=(0, 1))
+    of_use = jnp.concatenate([needed, needed, jnp.stack([jnp.bool_(True), beside])])
+
+    # What can be had, from the room up.
+    at = room.reshape(1, -1) == things[:, None]
+    count = jnp.sum(at, axis=1)
+    had = count > 0
+    for _ in range(num):
+        works = had[:num] & had[num : 2 * num]
+        had |= jnp.any(is_made & works[None], axis=1)
+    possible = had[-2] & (had[-1] | ~beside)
+
+    itself = np.eye(size, dtype=bool)
+    again = (things[:, None] == things[None]) & of_use[None] & ~itself
+    ways = count + jnp.sum(is_made, axis=1) + jnp.sum(again, axis=1)
+    plain = jnp.all(~of_use | (ways <= 1)) & jnp.all(needed == before)
+    plain &= ~(beside & jnp.any(is_made[-1]))
+
+    lies = of_use & (count > 0)
+    width = room.shape[1]
+    y, x = jnp.divmod(jnp.argmax(at, axis=1), width)
+    apart = abs(x[:, None] - x[None]) + abs(y[:, None] - y[None])
+    both = lies[:, None] & lies[None]
+    joined = both & (apart <= depth + 1)
+    for _ in range(size.bit_length()):
+        joined = jnp.any(joined[:, :, None] & joined[None], axis=1)
+    # Of what is joined, the first is counted.
+    drops = jnp.sum(lies & ~jnp.any(joined & np.tri(size, k=-1, dtype=bool), axis=1)) - 1
+
+    # What lies beside another thing that is needed may be left alone.
+    alone = ~jnp.any(both & (apart == 1), axis=1)
+    away = abs(x - here % width) + abs(y - here // width) - 2
+    # Of two that react with each other one is carried: the agent comes one cell nearer.
+    reach = 4 - (np.eye(size, k=num, dtype=int) * (np.arange(size) < 2 * num))
+    tour = jnp.minimum(away[:, None], away[None]) + jnp.maximum(apart - reach, 0)
+    walk = jnp.max(jnp.where(both & alone[:, None] & alone[None], tour, 0))
+    steps = jnp.where(plain, jnp.maximum(2 * drops + ~beside + walk, 1), 1)
+    return jnp.where(possible, steps, -1).astype(jnp.int32)
