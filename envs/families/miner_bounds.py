@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -18,8 +19,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 _SPACE, _WALL, _DIRT, _BOULDER, _DIAMOND = range(5)
 _ROCK: Final = 4.0  # steps that are guessed for a boulder in the way
-# Tables have a row for each set of diamonds: so many are told apart, and in `detours`, which has
-# one for each pair of cells too.
+# Tables have a row for each set of diamonds: so many are told apart, and in `walks` so many.
 _MOST_IN_TOURS: Final = 12
 _MOST_IN_DETOURS: Final = 4
 
@@ -82,7 +82,11 @@ def tours(metric: Ints, places: Sequence[Sequence[int]], exit_: int) -> Ints:
 
 
 def walks(
-    metric: Ints, places: Sequence[Sequence[int]], over_dirt: Sequence[bool], exit_: int, side: int
+    metric: Ints,
+    places: Sequence[Sequence[int]],
+    over_dirt: Sequence[bool],
+    exit_: int,
+    by: Ints | None = None,
 ) -> Ints:
     """`tours`, but longer: a diamond over dirt has to be taken, not only let fall.
 
@@ -91,68 +95,69 @@ def walks(
     at t + 1 at the earliest, and needs a step for each row that it falls and for each column that
     it rolls to the left, none for rolling to the right. The agent needs as long if it does nothing
     else in between.
+
+    Args:
+        metric: int32 `[H * W, H * W]`.
+        places: of each diamond.
+        over_dirt: of each diamond.
+        exit_: the last cell.
+        by: what this found without it; then each other cell is visited, too.
+
+    Returns:
+        int32 `[3**n, 1, H * W]`, or by each other cell `[3**n, H * W, H * W]`. The digits of an
+        index are 0 for a diamond that is taken, 1 for one that was let fall, 2 for one in place.
     """
-    n = len(places)
-    # Digits of base 3: 0 for a diamond that is taken, 1 for one that fell, 2 for one in its place.
-    found = np.full((3**n, len(metric)), FAR, np.int32)
-    found[0] = metric[:, exit_]
+    num, cells = 3 ** len(places), len(metric)
+    found = np.full((num, 1 if by is None else cells, cells), FAR, np.int32)
+    none = np.full(found.shape[1:], FAR, np.int32)
     others: dict[tuple[int, int], Ints] = {}
     ends = [
-        _falls(metric, cells[1], side) if falls else None
-        for cells, falls in zip(places, over_dirt, strict=True)
+        _falls(metric, x[-1]) if falls else None for x, falls in zip(places, over_dirt, strict=True)
     ]
-    for code in range(1, len(found)):
+    for code in range(num):
+        visit = none if by is None else metric.T + by[code, 0, :, None]
+        if by is None and not code:
+            visit = metric[None, :, exit_]
         events: list[Ints] = []
-        for i, cells in enumerate(places):
-            digit, unit, end = code // 3**i % 3, 3**i, ends[i]
-            event = np.full(len(metric), FAR, np.int32)
-            if digit == 2:
+        for i, (here, end) in enumerate(zip(places, ends, strict=True)):
+            event, unit = none.copy(), 3**i
+            if code // unit % 3 == 2:
                 rest = found[code - 2 * unit]
-                for cell in cells if end is None else cells[:1]:
-                    np.minimum(event, metric[:, cell] + rest[cell], out=event)
+                for cell in here if end is None else here[:1]:
+                    np.minimum(event, metric[None, :, cell] + rest[:, cell, None], out=event)
                 if end is not None:
-                    direct = np.min(end[1] + rest[end[0]])
-                    after = min(direct, others[code - unit, i][cells[1]])
-                    np.minimum(event, metric[:, cells[1]] + after, out=event)
-            elif digit == 1 and end is not None:
-                event = np.min(metric[:, end[0]] + found[code - unit][end[0]], axis=1)
+                    direct = np.min(end[1] + rest[:, end[0]], axis=1)
+                    after = np.minimum(direct, others[code - unit, i][:, here[1]])
+                    np.minimum(event, metric[None, :, here[1]] + after[:, None], out=event)
+            elif code // unit % 3 == 1 and end is not None:
+                rest = found[code - unit][:, None, end[0]]
+                event = np.min(metric[None, :, end[0]] + rest, axis=2)
             events.append(event)
-        found[code] = np.minimum(np.min(events, axis=0), FAR)
-        for i in range(n):
-            rest_of = [x for j, x in enumerate(events) if j != i]
-            others[code, i] = np.min([np.full(len(metric), FAR), *rest_of], axis=0)
-    sets = np.arange(1 << n)[:, None] >> np.arange(n) & 1
-    return found[np.sum(2 * sets * 3 ** np.arange(n), axis=1)]
+        found[code] = np.min([none, visit, *events], axis=0)
+        for i in range(len(places)):
+            others[code, i] = np.min([none, visit, *events[:i], *events[i + 1 :]], axis=0)
+    return found
 
 
-def _falls(metric: Ints, cell: int, side: int) -> tuple[Ints, Ints]:
-    """Cells to which a diamond may come from `cell`, and the steps until it can be taken there."""
+def _falls(metric: Ints, cell: int) -> tuple[Ints, Ints]:
+    """Cells to which a diamond may come from over `cell`, and the steps until it is taken there.
+
+    Another thing may roll into `cell` first. Then it can roll off that, but a step later.
+    """
+    side = math.isqrt(len(metric))
     y, x = np.divmod(np.arange(len(metric)), side)
     rows, right = y - cell // side, x - cell % side
-    where = np.flatnonzero((rows >= 0) & (right <= rows)).astype(np.int32)
-    steps = 2 + rows + np.maximum(-right, 0)
+    where = np.flatnonzero((rows >= -1) & (right <= rows + 1)).astype(np.int32)
+    off = (rows < 0) | (right > rows)
+    steps = 2 + rows + np.maximum(-right, 0) + off
     return where, np.maximum(metric[cell], steps)[where].astype(np.int32)
-
-
-def detours(metric: Ints, places: Sequence[Sequence[int]], tour: Ints) -> npt.NDArray[np.int16]:
-    """`tours` that also come by another cell: int16 `[2**n, H * W, H * W]`, from, by."""
-    found = np.empty((len(tour), *metric.shape), np.int16)
-    for chosen in range(len(tour)):
-        best: Any = metric + tour[chosen][None]
-        for i, cells in enumerate(places):
-            if chosen >> i & 1:
-                rest = found[chosen ^ 1 << i]
-                for cell in cells:
-                    np.minimum(best, metric[:, cell, None] + rest[cell], out=best)
-        found[chosen] = np.minimum(best, FAR)
-    return found
 
 
 class Level:
     """A level as words, and tables of steps that remain."""
 
     def __init__(self, grid: npt.NDArray[np.uint8], position: int, exit_: int) -> None:
-        self.side = side = int(np.sqrt(grid.size))
+        self.side = side = math.isqrt(grid.size)
         self.position, self.exit = position, np.int32(exit_)
         self.walls = self.rows(grid == _WALL)
         thing = (grid == _BOULDER) | (grid == _DIAMOND)
@@ -172,10 +177,14 @@ class Level:
         self.tours = tours(metric, regions, exit_)
         self.detours = (metric + metric[:, exit_])[None]
         if len(regions) <= _MOST_IN_DETOURS:
-            self.detours = detours(metric, regions, self.tours)
             # The dirt under them is there for as long as they are.
             over_dirt = [bool(grid[x + side] == _DIRT) for x in self.diamonds]
-            self.tours = walks(metric, regions, over_dirt, exit_, side)
+            args = metric, regions, over_dirt, exit_
+            direct = walks(*args)
+            sets = np.arange(1 << len(regions))[:, None] >> np.arange(len(regions)) & 1
+            codes = np.sum(2 * sets * 3 ** np.arange(len(regions)), axis=1)
+            self.tours = direct[codes, 0]
+            self.detours = walks(*args, by=direct)[codes].swapaxes(1, 2)
         guessed = distances(np.where(grid == _BOULDER, _ROCK * cost, cost), side)
         self.guess = tours(guessed, [[int(x)] for x in self.diamonds], exit_)
         self.bound = int(self.tours[-1, position])

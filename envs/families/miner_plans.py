@@ -28,7 +28,7 @@ class Effort(NamedTuple):
         wide: the same where that finds none, and in search of a better one where the proof fails.
     """
 
-    max_states: int = 150_000
+    max_states: int = 200_000
     narrow: int = 256
     wide: int = 2048
 
