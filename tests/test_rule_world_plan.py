@@ -13,7 +13,8 @@ from xplore.contracts.solution import Planned
 from xplore.envs.families import rule_world_plan
 from xplore.envs.families.maze import maze
 from xplore.envs.families.poses import poses
-from xplore.envs.families.rule_world import rule_world
+from xplore.envs.families.rule_world import THINGS, rule_world
+from xplore.envs.families.rule_world_bound import BESIDE
 from xplore.envs.minigrid import cells
 from xplore.parts.levels import levels_from_ids, train_ids
 from xplore.parts.shortest import Effort
@@ -110,6 +111,27 @@ def test_plans_are_the_shortest(world, breadth_first):
         assert breadth_first(level, found.least) == found.least >= int(bounds[i]) > 0
         goals.add(env.task.recipe(level).other is None)
     assert goals == {True, False}
+
+
+def test_one_drop_may_do_two_things(world):
+    env, levels, *_ = world
+    level, room = one(levels, 0), np.flatnonzero(env.task._room())
+    a, b, made, other = (np.uint8(x) for x in THINGS[:4])
+    none = [np.uint8(cells.GREY_WALL)] * 3
+    grid = level.grid.copy()
+    grid[env.task._board_cells()] = [a, *none, b, *none, made, *none, BESIDE, made, other]
+    grid[room] = cells.NOTHING
+    # ..a...
+    # ...o..
+    # .b@...
+    grid[room[[2, 9, 13]]] = a, other, b
+    left = np.int32(2)
+    level = level._replace(grid=grid, position=np.int32(room[14]), direction=left)
+    # Picked up, turned to where both are beside, dropped; what is made there lies where it should.
+    found = env.shortest_plan(level)
+    assert found.exact
+    assert found.least == 4
+    assert int(env.optimal_steps(level)) <= 4
 
 
 def test_what_cannot_be_made_has_no_plan(world):
