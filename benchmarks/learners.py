@@ -2,7 +2,8 @@
 
 `python -m xplore.benchmarks.learners results/learners` runs what is missing: all seeds of a cell as
 one program, then greedily on held-out levels. What is done is not run again: a changed agent is
-another cell. The table is made of the rows.
+another cell. The table is made of the rows. `--authors FILE` adds the curves that
+`benchmarks/pqn_authors.py` makes of the published code of PQN.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 import tyro
+from flax import linen as nn
 
+from xplore.agents.networks import PatchConv
 from xplore.benchmarks.cells import fingerprint_of, keep_rows, keep_table
 from xplore.benchmarks.suite import Options, spelt
 from xplore.contracts.registry import make, make_agent, make_bonus, make_world_sampler
@@ -28,6 +32,8 @@ from xplore.record.stats import bootstrap_interval, mean
 from xplore.record.summary import generator_for
 
 POINTS: Final = 20  # of a curve; the last is what the table calls the end of training
+AUTHORS: Final = "PQN, its authors' code"
+_COLUMNS: Final = ["metric", "env_steps", "seed", "value"]
 
 
 class Cell(NamedTuple):
@@ -71,6 +77,15 @@ class Cell(NamedTuple):
         return fingerprint_of(self.config)
 
 
+class OneConvolution(nn.Module):
+    """The convolution of PQN's own network for MinAtar: `[B, H, W, C] -> [B, D]`."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(nn.LayerNorm()(PatchConv(16)(x)))
+        return x.reshape(x.shape[0], -1)
+
+
 # Those of the method's own code for these tasks, but for the scale of CartPole's rewards.
 _CARTPOLE: Final = {
     "learning_rate": 1e-4, "trace": 0.95, "num_epochs": 4, "num_minibatches": 16,
@@ -78,14 +93,15 @@ _CARTPOLE: Final = {
 }  # fmt: skip
 _BREAKOUT: Final = {
     "learning_rate": 5e-4, "trace": 0.65, "num_epochs": 2, "num_minibatches": 32,
-    "hidden_sizes": (128,), "torso": "cnn", "epsilon_steps": 100_000,
+    "hidden_sizes": (128,), "torso": OneConvolution(), "epsilon_steps": 1_000_000,
+    "anneal_steps": 9_998_336,
 }  # fmt: skip
 _MEMORY: Final = ("memory", "MemoryLen-10-v0")
 _CUE: Final[dict[str, Any]] = {"budget_steps": 253_952, "num_envs": 64, "num_steps": 64}
 
 CELLS: Final = (
     Cell("gymnax", "gymnax/CartPole-v1", "PQN", "pqn", _CARTPOLE, 499_712, 32, 64),
-    Cell("gymnax", "gymnax/Breakout-MinAtar", "PQN", "pqn", _BREAKOUT, 999_424, 128, 32, 3),
+    Cell("gymnax", "gymnax/Breakout-MinAtar", "PQN", "pqn", _BREAKOUT, 9_998_336, 128, 32),
     Cell(*_MEMORY, "PPO", "ppo", {}, **_CUE),
     Cell(*_MEMORY, "PPO-RNN", "ppo_rnn", {}, **_CUE),
     Cell(*_MEMORY, "PQN", "pqn", {"trace": 0.95}, **_CUE),
@@ -98,28 +114,47 @@ def run(cell: Cell) -> pd.DataFrame:
     result = train(cell.config, seeds=cell.seeds)
     rows = []
     for name in ("return", "success"):
-        history = result.metrics[f"episode/{name}"]  # [S, U], NaN where no episode ended
-        parts = np.array_split(np.arange(history.shape[1]), POINTS)
-        for part in parts:
-            steps = int(result.env_steps[part[-1]])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # no episode ended in a part
-                values = np.nanmean(history[:, part], axis=1)
-            rows += [(name, steps, seed, value) for seed, value in enumerate(values)]
+        rows += _points(name, result.env_steps, result.metrics[f"episode/{name}"])
     found = evaluate_result(result, held_out_ids(0, 128), greedy=True)
     for name, values in (("return", found.returns), ("success", found.success)):
         rows += [
             (f"held-out {name}", cell.budget_steps, seed, value)
             for seed, value in enumerate(np.asarray(values, np.float64).mean(axis=(1, 2)))
         ]
-    frame = pd.DataFrame(rows, columns=["metric", "env_steps", "seed", "value"])
-    return frame.assign(
+    return pd.DataFrame(rows, columns=_COLUMNS).assign(
         group=cell.group,
         task=cell.task,
         method=cell.label,
         agent=spelt(cell.agent, cell.options),
         fingerprint=cell.fingerprint,
     )
+
+
+def of_authors(path: Path) -> pd.DataFrame:
+    """The rows of PQN's own code, from the curves that `pqn_authors.py` wrote."""
+    with np.load(path) as kept:
+        env_steps, returns, greedy = kept["env_steps"], kept["returns"], kept["greedy"]
+        task = f"gymnax/{kept['env']}"
+    rows = _points("return", env_steps, returns)
+    rows += [
+        ("held-out return", int(env_steps[-1]), seed, value)
+        for seed, value in enumerate(greedy[:, -1])
+    ]
+    return pd.DataFrame(rows, columns=_COLUMNS).assign(
+        group="gymnax", task=task, method=AUTHORS, agent="purejaxql", fingerprint=AUTHORS
+    )
+
+
+def _points(name: str, env_steps: np.ndarray, history: np.ndarray) -> list[tuple[Any, ...]]:
+    """The points of curves `[S, U]`, NaN where no episode ended."""
+    rows: list[tuple[Any, ...]] = []
+    for part in np.array_split(np.arange(history.shape[1]), POINTS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # no episode ended in a part
+            values = np.nanmean(history[:, part], axis=1)
+        steps = int(env_steps[part[-1]])
+        rows += [(name, steps, seed, value) for seed, value in enumerate(values)]
+    return rows
 
 
 def report(rows: pd.DataFrame) -> str:
@@ -129,7 +164,8 @@ def report(rows: pd.DataFrame) -> str:
         " return at the end | held-out return | held-out success |",
         "|---" * 9 + "|",
     ]
-    for cell in CELLS:
+    own = CELLS[1]._replace(label=AUTHORS)
+    for cell in (*CELLS[:2], own, *CELLS[2:]):
         mine = rows[(rows["task"] == cell.task) & (rows["method"] == cell.label)]
         if mine.empty:
             continue
@@ -141,7 +177,10 @@ def report(rows: pd.DataFrame) -> str:
             mine[mine["metric"] == "held-out return"],
             mine[mine["metric"] == "held-out success"],
         ]
-        cells = [_interval(frame["value"].to_numpy(np.float64), cell) for frame in values]
+        cells = [
+            _interval(frame["value"].to_numpy(np.float64), cell) if len(frame) else ""
+            for frame in values
+        ]
         lines.append(
             f"| {cell.group} | `{cell.task}` | {cell.label} |"
             f" {int(mine['env_steps'].max()):,} | {mine['seed'].nunique()} | {' | '.join(cells)} |"
@@ -150,7 +189,9 @@ def report(rows: pd.DataFrame) -> str:
         "",
         "Means over seeds [95% interval of a bootstrap over seeds]. Returns in training are of a"
         " twentieth of the run, exploration included; those on held-out levels are of the greedy"
-        " agent after the run, on 128 levels.",
+        " agent after the run, on 128 levels. Of the authors' code the former are means over"
+        " steps of the last return of every env, the latter are of the episodes that end in 1,000"
+        " greedy steps of 128 envs.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -166,6 +207,7 @@ def main(
     /,
     groups: Sequence[str] = (),
     methods: Sequence[str] = (),
+    authors: Path | None = None,
     report_only: bool = False,
 ) -> None:
     """Runs what is missing in `folder`, and writes `rows.parquet` and `table.md`.
@@ -174,6 +216,7 @@ def main(
         folder: where.
         groups: run only these; all by default.
         methods: run only these; all by default.
+        authors: curves that `benchmarks/pqn_authors.py` wrote.
         report_only: run nothing.
     """
     writable_folder(folder)
@@ -184,13 +227,20 @@ def main(
         if not chosen or (rows["fingerprint"] == cell.fingerprint).any():
             continue
         print(f"{cell.task}, {cell.label}", flush=True)
-        made = run(cell)
-        if len(rows):  # those of the same cell with other settings make room
-            old = rows[(rows["task"] != cell.task) | (rows["method"] != cell.label)]
-            made = pd.concat([old, made], ignore_index=True)
-        rows = made
+        rows = _with(rows, run(cell))
+        keep_rows(folder, rows)
+    if authors is not None:
+        rows = _with(rows, of_authors(authors))
         keep_rows(folder, rows)
     keep_table(folder, report(rows))
+
+
+def _with(rows: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
+    """Both, but for what `rows` had of the same task and method with other settings."""
+    if rows.empty:
+        return made
+    same = (rows["task"] == made["task"].iloc[0]) & (rows["method"] == made["method"].iloc[0])
+    return pd.concat([rows[~same], made], ignore_index=True)
 
 
 if __name__ == "__main__":
