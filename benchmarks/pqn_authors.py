@@ -56,6 +56,7 @@ def main() -> None:
     settings = OmegaConf.load(args.clone / "purejaxql" / "config" / "alg" / "pqn_minatar.yaml")
     config = dict(OmegaConf.to_container(settings))
     config.update(ENV_NAME=args.env, WANDB_MODE="disabled", TOTAL_TIMESTEPS=int(args.steps))
+    config["TEST_INTERVAL"] = 0.25  # of the run: tests take no part in training
     config["TOTAL_TIMESTEPS_DECAY"] = int(config["TOTAL_TIMESTEPS_DECAY"])
     began = time.time()
     train = jax.jit(module.make_train(config))
