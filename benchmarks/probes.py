@@ -218,9 +218,8 @@ def run(agent: str, probe: str) -> list[dict[str, Any]]:
     if reader is not None and probe != LOCK:
         obs = jnp.asarray(env.observations())
         known = env.values(DISCOUNT)
-        if id_of(agent).endswith(
-            "_rnn"
-        ):  # of an episode's start: what comes later depends on the past
+        # Of an episode's start: what comes later depends on the past.
+        if id_of(agent).endswith("_rnn"):
             starts = slice(1 if probe == "Probe-Discount-v0" else len(obs))
             obs, known = obs[starts], known[starts]
         read = jax.jit(jax.vmap(lambda s: reader(config.agent, s, obs)))

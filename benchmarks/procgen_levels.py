@@ -25,6 +25,7 @@ from xplore.benchmarks import procgen_play as procgen
 from xplore.benchmarks.homogeneity import homogeneity
 from xplore.benchmarks.minigrid_levels import FAMILY_WISE_ERROR, OURS_PER_THEIRS, differences
 from xplore.benchmarks.procgen_boards import Sample
+from xplore.contracts.types import TimeStep
 from xplore.envs.families import compass
 from xplore.envs.families.maze import maze
 from xplore.record.provenance import environment
@@ -144,12 +145,16 @@ def _counts(values: Any) -> dict[str, int]:
 
 def _last_reward(game: str, env: Any) -> float:
     """The reward for the last orb, or at the exit, for an agent that stands there."""
-    key = jax.random.key(0)
-    state, _ = env.reset_to_level(key, env.sample_level(key))
-    place = state.position if game == "chaser" else state.exit
-    is_space = (np.arange(state.grid.size) != place) & (state.grid != 1)
-    ended = state._replace(grid=jnp.where(is_space, jnp.uint8(0), state.grid), position=place)
-    _, ts = jax.jit(env.step)(key, ended, jnp.int32(compass.STAY))
+
+    @jax.jit
+    def stay(key: jax.Array) -> TimeStep:
+        level = env.sample_level(key)
+        place = level.position if game == "chaser" else level.exit
+        is_space = (np.arange(level.grid.size) != place) & (level.grid != 1)
+        ended = level._replace(grid=jnp.where(is_space, jnp.uint8(0), level.grid), position=place)
+        return env.step(key, env.reset_to_level(key, ended)[0], jnp.int32(compass.STAY))[1]
+
+    ts = stay(jax.random.key(0))
     return float(ts.reward) if bool(ts.info["success"]) else 0.0
 
 

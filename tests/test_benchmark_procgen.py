@@ -104,6 +104,13 @@ def test_levels_of_procgen_are_drawn_as_ours(game):
         assert level.enemies.tolist() == [[3 * width + 1, 3 * width + 3, 3 * width + 4]]
 
 
+def test_the_last_reward_is_paid_where_nothing_is_left():
+    last = {
+        game: procgen_levels._last_reward(game, boards.family(game, "easy")) for game in GAMES[1:]
+    }
+    assert last == pytest.approx({"miner": 10.0, "chaser": 10.04})
+
+
 def test_figures_of_boards_drawn_by_hand():
     found = {
         game: {
