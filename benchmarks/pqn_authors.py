@@ -27,7 +27,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from omegaconf import OmegaConf
 
 _KEPT = ("env_step", "returned_episode_returns", "test_returned_episode_returns")
 
@@ -53,8 +52,10 @@ def main() -> None:
     assert found.loader is not None
     found.loader.exec_module(module)
 
-    settings = OmegaConf.load(args.clone / "purejaxql" / "config" / "alg" / "pqn_minatar.yaml")
-    config = dict(OmegaConf.to_container(settings))
+    settings = module.OmegaConf.load(
+        args.clone / "purejaxql" / "config" / "alg" / "pqn_minatar.yaml"
+    )
+    config = dict(module.OmegaConf.to_container(settings))
     config.update(ENV_NAME=args.env, WANDB_MODE="disabled", TOTAL_TIMESTEPS=int(args.steps))
     config["TEST_INTERVAL"] = 0.25  # of the run: tests take no part in training
     config["TOTAL_TIMESTEPS_DECAY"] = int(config["TOTAL_TIMESTEPS_DECAY"])
@@ -62,7 +63,7 @@ def main() -> None:
     train = jax.jit(module.make_train(config))
     made = []
     for key in jax.random.split(jax.random.PRNGKey(0), args.seeds):  # in turn, as CPUs like it best
-        metrics = jax.tree_map(np.asarray, train(key)["metrics"])
+        metrics = jax.tree_util.tree_map(np.asarray, train(key)["metrics"])
         made.append([metrics[name] for name in _KEPT])
         env_steps, returns, greedy = (np.stack(values) for values in zip(*made, strict=True))
         np.savez(args.out, env_steps=env_steps[0], returns=returns, greedy=greedy, env=args.env)

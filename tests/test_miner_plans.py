@@ -153,6 +153,7 @@ def test_plans_are_those_of_a_search_of_all(seed):
     level = drawn(seed)
     found, truth = solved(level), fewest(level)
     assert found.exact
+    assert truth is not None
     assert found.least == truth
     start = Level(np.asarray(level.grid), int(level.position), int(level.exit))
     assert truth < 0 or max(start.bound, int(OPTIMAL_STEPS(level))) <= truth
