@@ -8,17 +8,43 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xplore.benchmarks import boot_dqn_law, learner_speed, learners
+from xplore.benchmarks import boot_dqn_law, learner_speed, learners, plans
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(boot_dqn_law, "boot-dqn-law"), (learners, "learners")]
+    ("module", "name"),
+    [(boot_dqn_law, "boot-dqn-law"), (learners, "learners"), (plans, "plans")],
 )
 def test_tables_are_what_the_rows_say(module, name):
     rows = pd.read_parquet(RESULTS / name / "rows.parquet")
     assert module.report(rows) == (RESULTS / name / "table.md").read_text()
+
+
+def test_curves_of_other_code_become_rows(tmp_path):
+    returns = np.arange(200.0).reshape(2, 100)
+    path = tmp_path / "curves.npz"
+    np.savez(
+        path, env_steps=10 * np.arange(1, 101), returns=returns, greedy=returns + 1, env="Game"
+    )
+    rows = learners.of_authors(path)
+    last = rows[(rows["metric"] == "return") & (rows["env_steps"] == 1000)]
+    assert last["value"].tolist() == [97.0, 197.0]  # of the last five of a hundred updates
+    held_out = rows[rows["metric"] == "held-out return"]
+    assert held_out["value"].tolist() == [100.0, 200.0]
+    assert set(rows["task"]) == {"gymnax/Game"}
+
+
+def test_shortest_plans_are_shortest_and_played_back():
+    rows = pd.read_parquet(RESULTS / "plans" / "rows.parquet")
+    assert set(rows["id"]) == set(plans.families())
+    found = rows[rows["steps"] >= 0]
+    assert (found["steps"] >= found["least"]).all()
+    assert (found["least"] >= found["bound"]).all()
+    assert (found["exact"] == (found["steps"] == found["least"])).all()
+    row = plans.searcher("Chaser-Easy-v0")(int(found["level_id"].iloc[0]))
+    assert row["steps"] == found["steps"].iloc[0]
 
 
 def test_speed_is_what_was_measured():
