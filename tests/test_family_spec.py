@@ -106,6 +106,11 @@ def test_a_sheet_of_levels(tmp_path, capsys):
     with Image.open(out) as image:
         assert len(image.getcolors(1 << 20) or ()) > 8
         assert image.width > 240
+    words = ["worlds", "sample", "Chaser-Easy-v0", "--num", "2", "--out", str(out)]
+    assert main(words) == 0
+    assert "fewest steps known 0%" in capsys.readouterr().out
+    assert main([*words, "--search"]) == 0
+    assert "solvable 100%, median of the fewest steps" in capsys.readouterr().out
     for words, said in ((["sampl"], "did you mean 'sample'"), ([], "no action")):
         assert main(["worlds", *words]) == 2
         assert said in capsys.readouterr().err

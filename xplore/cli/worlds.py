@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ class SampleOptions:
     """of the list of ids, as a world sampler's"""
     held_out: bool = False
     """levels that are for tests"""
+    search: bool = False
+    """where the fewest steps are a bound, search for a shortest plan of each level"""
     out: Path = Path("levels.png")
     """the picture; a file of that name is replaced"""
 
@@ -73,24 +75,65 @@ def _sheet(options: SampleOptions) -> None:
     if options.held_out:
         ids = held_out_ids(options.seed, options.num)
     batch = jax.jit(lambda ids: levels_from_ids(env, ids).levels)(ids)
-    steps = np.asarray(jax.jit(jax.vmap(env.optimal_steps))(batch))
+    ways = _ways(env, batch, options.search)
     pictures = np.asarray(jax.jit(jax.vmap(lambda x: _picture(env, x)))(batch))
     columns = math.ceil(math.sqrt(options.num))
     rows = math.ceil(options.num / columns)
     across, down = _PIXELS + _MARGIN, _PIXELS + _MARGIN + _CAPTION
     sheet = Image.new("RGB", (columns * across + _MARGIN, rows * down + _MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, (id, num_steps) in enumerate(zip(np.asarray(ids), steps, strict=True)):
+    for i, (id, way) in enumerate(zip(np.asarray(ids), ways, strict=True)):
         left, top = _MARGIN + i % columns * across, _MARGIN + i // columns * down
         sheet.paste(_fitted(pictures[i]), (left, top))
-        way = f"{num_steps} steps" if num_steps >= 0 else "no way"
         draw.text((left, top + _PIXELS + 1), f"{id:08x}  {way}", fill="black")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.out)
-    solvable = float(np.mean(steps >= 0))
-    median = int(np.median(steps[steps >= 0])) if solvable else -1
     print(f"{options.out}: {options.num} levels of {env.spec().name}")
-    print(f"  solvable {solvable:.0%}, median of the fewest steps {median}")
+    least = np.array([way.least for way in ways])
+    solvable = least >= 0
+    median = int(np.median(least[solvable])) if solvable.any() else -1
+    if all(way.exact for way in ways):
+        print(f"  solvable {solvable.mean():.0%}, median of the fewest steps {median}")
+        return
+    exact = np.mean([way.exact for way in ways])
+    print(f"  proven to have no way {1 - solvable.mean():.0%}, fewest steps known {exact:.0%}")
+    print(f"  median of the steps that are proven to be needed {median}")
+
+
+class _Way(NamedTuple):
+    """The fewest steps of a level: no less than `least` (-1: there is no way), `most` if known."""
+
+    least: int
+    most: int | None
+
+    @property
+    def exact(self) -> bool:
+        return self.least in (-1, self.most)
+
+    def __str__(self) -> str:
+        if self.least < 0:
+            return "no way"
+        if self.most is None:
+            return f"{self.least}+ steps"
+        return f"{self.least} steps" if self.exact else f"{self.least}-{self.most} steps"
+
+
+def _ways(env: WorldFamily, levels: Any, search: bool) -> list[_Way]:
+    """What is known of each of the levels, leaves `[L, ...]`."""
+    import jax
+
+    from xplore.contracts.solution import Planned
+    from xplore.envs.families.varied import Varied
+
+    steps = np.asarray(jax.jit(jax.vmap(env.optimal_steps))(levels)).tolist()
+    planner = env.env if isinstance(env, Varied) else env
+    if not isinstance(planner, Planned):
+        return [_Way(n, n) for n in steps]
+    if not search:
+        return [_Way(n, None) for n in steps]
+    one_by_one = (jax.tree.map(lambda x, i=i: x[i], levels) for i in range(len(steps)))
+    found = [planner.shortest_plan(level) for level in one_by_one]
+    return [_Way(x.least, None if x.plan is None else len(x.plan)) for x in found]
 
 
 def _picture(env: Any, level: Any) -> Any:
@@ -114,10 +157,12 @@ def _picture(env: Any, level: Any) -> Any:
 
 
 def _fitted(picture: npt.NDArray[np.uint8]) -> Any:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     image = Image.fromarray(picture)
-    image.thumbnail((_PIXELS, _PIXELS))
+    small = max(image.size) < _PIXELS
+    how = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+    image = ImageOps.contain(image, (_PIXELS, _PIXELS), how)
     framed = Image.new("RGB", (_PIXELS, _PIXELS), "black")
     framed.paste(image, ((_PIXELS - image.width) // 2, (_PIXELS - image.height) // 2))
     return framed
