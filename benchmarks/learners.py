@@ -187,16 +187,18 @@ def report(rows: pd.DataFrame) -> str:
         )
     lines += [
         "",
-        "Means over seeds [95% interval of a bootstrap over seeds]. Returns in training are of a"
-        " twentieth of the run, exploration included; those on held-out levels are of the greedy"
-        " agent after the run, on 128 levels. Of the authors' code the former are means over"
-        " steps of the last return of every env, the latter are of the episodes that end in 1,000"
-        " greedy steps of 128 envs.",
+        "Means over seeds [95% interval of a bootstrap over seeds, if there are several]. Returns"
+        " in training are of a twentieth of the run, exploration included; those on held-out"
+        " levels are of the greedy agent after the run, on 128 levels. Of the authors' code the"
+        " former are means over steps of the last return of every env, the latter are of the"
+        " episodes that end in 1,000 greedy steps of 128 envs.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _interval(values: np.ndarray, cell: Cell) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
     generator = generator_for(0, cell.task, cell.label)
     low, high = bootstrap_interval(mean, [values], generator=generator)
     return f"{values.mean():.2f} [{float(low):.2f}, {float(high):.2f}]"
