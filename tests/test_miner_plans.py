@@ -106,7 +106,7 @@ def test_a_search_makes_the_moves_of_the_game():
         return np.asarray(states.planes)[:, 1:]  # walls do not change
 
     for _ in range(30):
-        mine = miner_moves.advance(planes(states), states.position, exit_, here.walls, here.side)
+        mine = miner_moves.advance(planes(states), states.position, exit_, here.walls)
         after, over, won = expanded(states)
         for x, y in (
             (mine.planes, planes(after)),

@@ -16,7 +16,7 @@ from xplore.contracts.registry import register_env
 from xplore.contracts.solution import Solution
 from xplore.contracts.spaces import Box, Dict, Discrete
 from xplore.contracts.types import EnvSpec, Key, TimeStep
-from xplore.envs.families import boards, compass, falling, miner_plans
+from xplore.envs.families import boards, compass, miner_moves, miner_plans
 from xplore.envs.families.compass import Look
 from xplore.parts.apart import apart
 
@@ -162,28 +162,20 @@ class Miner:
         return state, self._observe(state)
 
     def step(self, key: Key, state: MinerState, action: jax.Array) -> tuple[MinerState, TimeStep]:
-        turn = _turn(state.planes, state.position, action)
-        walls, solid, boulders, diamonds, moving = _dug(state.planes, turn)
-        agent = boards.one_cell(turn.position, (self.side, self.side))
-        none_left = ~jnp.any(diamonds != 0) & ~turn.collected
-        success = (turn.position == state.exit) & none_left
-        boulders, diamonds, moving, crushed = falling.fallen(
-            solid, boulders, diamonds, moving, agent
-        )
+        moved = miner_moves.move(state.planes, state.position, state.exit, action)
         after = MinerState(
-            planes=jnp.stack([walls, solid, boulders, diamonds, moving]),
-            position=turn.position,
+            planes=moved.planes,
+            position=moved.position,
             exit=state.exit,
             time=state.time + 1,
         )
-        died = jnp.any(crushed != 0) & ~success
-        reward = jnp.where(turn.collected, 1.0, 0.0) + jnp.where(success, _REWARD, 0.0)
+        reward = jnp.where(moved.collected, 1.0, 0.0) + jnp.where(moved.success, _REWARD, 0.0)
         return after, TimeStep(
             obs=self._observe(after),
             reward=reward.astype(jnp.float32),
-            terminated=success | died,
+            terminated=moved.success | moved.died,
             truncated=after.time >= self.max_steps,
-            info={"success": success},
+            info={"success": moved.success},
         )
 
     def privileged(self, state: MinerState) -> dict[str, jax.Array]:
@@ -287,46 +279,6 @@ def _successes(env: Miner, level: MinerLevel, actions: jax.Array) -> jax.Array:
         return after, ts.info["success"]
 
     return jax.lax.scan(act, env.reset_to_level(key, level)[0], actions)[1]
-
-
-class _Turn(NamedTuple):
-    """What the agent does: where it is then, where it has pushed a boulder (-1: nowhere)."""
-
-    position: jax.Array
-    pushed: jax.Array
-    collected: jax.Array
-
-
-@apart
-def _turn(planes: jax.Array, position: jax.Array, action: jax.Array) -> _Turn:
-    side = planes.shape[1]
-    way = compass.step_towards(action, side)
-    ahead = position + way
-    walls, solid, boulders, diamonds, moving = (rows[ahead // side] for rows in planes)
-    x = (ahead % side).astype(planes.dtype)
-
-    def there(row: jax.Array) -> jax.Array:
-        return row >> x & 1 == 1
-
-    taken = solid | boulders | diamonds
-    beyond = jnp.where(way > 0, taken >> x >> 1, taken << 1 >> x) & 1 == 1
-    pushes = there(boulders & ~moving) & (abs(way) == 1) & ~beyond
-    moves = ~there(walls | boulders) | pushes
-    return _Turn(
-        position=jnp.where(moves, ahead, position),
-        pushed=jnp.where(pushes, ahead + way, -1),
-        collected=moves & there(diamonds),
-    )
-
-
-@apart
-def _dug(planes: jax.Array, turn: _Turn) -> jax.Array:
-    """The planes without what is where the agent is now, and what it has pushed."""
-    shape = planes.shape[1], planes.shape[1]
-    agent = boards.one_cell(turn.position, shape)
-    walls, solid, boulders, diamonds, moving = planes
-    pushed = boulders | boards.one_cell(turn.pushed, shape)
-    return jnp.stack([walls, *(x & ~agent for x in (solid, pushed, diamonds, moving))])
 
 
 def _codes(planes: jax.Array, exit_: jax.Array, position: jax.Array) -> jax.Array:

@@ -1,19 +1,95 @@
-"""Miner's step on the words of `boards`, of many states at once, and what tells states apart."""
+"""Miner's rules on the words of `boards`; for a search, all moves of many states at once."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xplore.envs.families import compass, falling
+from xplore.envs.families import boards, compass, falling
+from xplore.parts.apart import apart
 from xplore.parts.hashing import avalanche
 
 SOLID, BOULDERS, DIAMONDS, MOVING = range(4)
 _GOLDEN: Final = 0x9E3779B1
+
+
+class Moved(NamedTuple):
+    """What a step leads to, for one board.
+
+    Attributes:
+        planes: words `[5, H]`, as those of `MinerState`.
+        position: int32 `[]`.
+        collected: bool `[]`, whether a diamond was taken.
+        success: bool `[]`.
+        died: bool `[]`, whether the agent was crushed and the level is not solved.
+    """
+
+    planes: jax.Array
+    position: jax.Array
+    collected: jax.Array
+    success: jax.Array
+    died: jax.Array
+
+
+def move(planes: jax.Array, position: jax.Array, exit_: jax.Array, action: jax.Array) -> Moved:
+    """The agent moves, digs, takes or pushes, then all falls; arguments as in `Moved`."""
+    turn = _turn(planes, position, action)
+    walls, solid, boulders, diamonds, moving = _dug(planes, turn)
+    agent = boards.one_cell(turn.position, (planes.shape[1], planes.shape[1]))
+    # A last diamond in the exit's cell is taken a step before success.
+    none_left = ~jnp.any(diamonds != 0) & ~turn.collected
+    success = (turn.position == exit_) & none_left
+    *things, crushed = falling.fallen(solid, boulders, diamonds, moving, agent)
+    return Moved(
+        planes=jnp.stack([walls, solid, *things]),
+        position=turn.position,
+        collected=turn.collected,
+        success=success,
+        died=jnp.any(crushed != 0) & ~success,
+    )
+
+
+class _Turn(NamedTuple):
+    """What the agent does: where it is then, where it has pushed a boulder (-1: nowhere)."""
+
+    position: jax.Array
+    pushed: jax.Array
+    collected: jax.Array
+
+
+@apart
+def _turn(planes: jax.Array, position: jax.Array, action: jax.Array) -> _Turn:
+    side = planes.shape[1]
+    way = compass.step_towards(action, side)
+    ahead = position + way
+    walls, solid, boulders, diamonds, moving = (rows[ahead // side] for rows in planes)
+    x = (ahead % side).astype(planes.dtype)
+
+    def there(row: jax.Array) -> jax.Array:
+        return row >> x & 1 == 1
+
+    taken = solid | boulders | diamonds
+    beyond = jnp.where(way > 0, taken >> x >> 1, taken << 1 >> x) & 1 == 1
+    pushes = there(boulders & ~moving) & (abs(way) == 1) & ~beyond
+    moves = ~there(walls | boulders) | pushes
+    return _Turn(
+        position=jnp.where(moves, ahead, position),
+        pushed=jnp.where(pushes, ahead + way, -1),
+        collected=moves & there(diamonds),
+    )
+
+
+@apart
+def _dug(planes: jax.Array, turn: _Turn) -> jax.Array:
+    """The planes without what is where the agent is now, and what it has pushed."""
+    shape = planes.shape[1], planes.shape[1]
+    agent = boards.one_cell(turn.position, shape)
+    walls, solid, boulders, diamonds, moving = planes
+    pushed = boulders | boards.one_cell(turn.pushed, shape)
+    return jnp.stack([walls, *(x & ~agent for x in (solid, pushed, diamonds, moving))])
 
 
 class After(NamedTuple):
@@ -35,49 +111,28 @@ class After(NamedTuple):
     name: Any
 
 
-@functools.partial(jax.jit, static_argnames="side")
-def advance(
-    planes: jax.Array, position: jax.Array, exit_: jax.Array, walls: jax.Array, side: int
-) -> After:
-    """The step of `Miner`, without observations.
+@jax.jit
+def advance(planes: jax.Array, position: jax.Array, exit_: jax.Array, walls: jax.Array) -> After:
+    """`move` for all states and actions.
 
     Args:
         planes: words `[N, 4, H]`.
         position: int32 `[N]`.
         exit_: int32 `[]`.
         walls: words `[H]`.
-        side: of the board.
     """
-    solid, boulders, diamonds, moving = jnp.moveaxis(planes, 0, -1)
-    rows = np.arange(side)[:, None]
-    word = solid.dtype
-
-    def only(cell: jax.Array) -> jax.Array:
-        bit = jnp.asarray(1, word) << (cell % side).astype(word)
-        return jnp.where(rows == (cell // side)[None], bit[None], jnp.asarray(0, word))
+    around = jnp.broadcast_to(walls, planes[:, :1].shape)
+    whole = jnp.concatenate([around, planes], axis=1)
 
     def act(action: jax.Array) -> After:
-        way = compass.step_towards(action, side)
-        ahead, beyond = only(position + way), only(position + 2 * way)
-        rock = _any(ahead & boulders)
-        blocked = _any(beyond & (solid | boulders | diamonds)) | _any(ahead & moving)
-        pushes = rock & ~blocked & (abs(way) == 1)
-        moves = ~_any(ahead & walls[:, None]) & ~rock | pushes
-        there = jnp.where(moves, position + way, position)
-        agent = only(there)
-        left, dug = diamonds & ~agent, solid & ~agent
-        # As in the game: a last diamond in the exit's cell is taken a step before success.
-        success = (there == exit_) & ~_any(left) & ~_any(diamonds & agent)
-        pushed = jnp.where(pushes[None], boulders & ~ahead | beyond, boulders)
-        fall = jax.vmap(falling.fallen, in_axes=-1, out_axes=-1)
-        *things, crushed = fall(dug, pushed, left, moving & ~agent, agent)
-        after = jnp.stack([dug, *things])
+        after = jax.vmap(move, (0, 0, None, None))(whole, position, exit_, action)
+        rest = after.planes[:, 1:]
         return After(
-            planes=jnp.moveaxis(after, -1, 0),
-            position=there,
-            alive=~_any(crushed) & ~success,
-            success=success,
-            name=_name([*after, there[None]]),
+            planes=rest,
+            position=after.position,
+            alive=~(after.success | after.died),
+            success=after.success,
+            name=_name([*jnp.moveaxis(rest, 0, -1), after.position[None]]),
         )
 
     return jax.lax.map(act, jnp.arange(compass.NUM_ACTIONS))

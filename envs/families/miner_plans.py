@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xplore.contracts.solution import Solution
 from xplore.envs.families import miner_moves
 from xplore.envs.families.miner_bounds import FAR, Bools, Ints, Level, Words
+from xplore.parts.hashing import joined
 
 _CHUNK: Final = 512
 # Diamonds that are not in the tables are only counted, at so many steps each.
@@ -161,14 +162,14 @@ def _next(level: Level, layer: _States) -> tuple[_States, tuple[int, int] | None
     parts = []
     for i in range(0, len(layer.position), _CHUNK):
         chunk = [_padded(x[i : i + _CHUNK]) for x in (layer.planes, layer.position)]
-        after = miner_moves.advance(*chunk, level.exit, level.walls, level.side)
+        after = miner_moves.advance(*chunk, level.exit, level.walls)
         num = min(_CHUNK, len(layer.position) - i)
         parts.append([np.asarray(x)[:, :num] for x in after])
     after = miner_moves.After(*(np.concatenate(x, axis=1) for x in zip(*parts, strict=True)))
     if np.any(after.success):
         action, state = np.argwhere(after.success)[0]
         return layer, (int(state), int(action))
-    names = _joined(after.name)
+    names = joined(after.name)
     alive = np.flatnonzero(after.alive)
     name, first = np.unique(names.ravel()[alive], return_index=True)
     action, parent = np.divmod(alive[first].astype(np.int32), len(layer.position))
@@ -213,19 +214,13 @@ def _different(level: Level, layer: _States, steps: int) -> _States:
     names = []
     for i in range(0, len(reach), _CHUNK):
         chunk = [_padded(x[i : i + _CHUNK]) for x in (layer.planes, layer.position, reach)]
-        names.append(_joined(np.asarray(miner_moves.merged(*chunk, level.walls))))
+        names.append(joined(miner_moves.merged(*chunk, level.walls)))
     _, first = np.unique(np.concatenate(names)[: len(reach)], return_index=True)
     return layer.of(first)
 
 
 def _padded(x: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return np.concatenate([x, np.repeat(x[:1], _CHUNK - len(x), axis=0)])
-
-
-def _joined(names: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
-    """Two halves `[..., 2]` as one."""
-    found: npt.NDArray[np.uint64] = names[..., 0].astype(np.uint64) << np.uint64(32)
-    return found | names[..., 1]
 
 
 def _way(layers: list[_States], state: int, action: int) -> Ints:

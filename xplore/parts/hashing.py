@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 
 from xplore.contracts.types import PyTree
 
@@ -71,3 +73,14 @@ def hash_pytree(tree: PyTree, batch_ndim: int, salt: int = 0) -> jax.Array:
     """
     packed = jnp.concatenate([words(leaf, batch_ndim) for leaf in jax.tree.leaves(tree)], axis=-1)
     return hash_words(packed, salt)
+
+
+def joined(halves: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Two hashes uint32 `[..., 2]` as one of the host, uint64 `[...]`.
+
+    >>> int(joined([[1, 2]])[0]) == 2**32 + 2
+    True
+    """
+    wide = np.asarray(halves).astype(np.uint64)
+    found: npt.NDArray[np.uint64] = wide[..., 0] << np.uint64(32) | wide[..., 1]
+    return found

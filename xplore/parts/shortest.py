@@ -15,7 +15,7 @@ from xplore.contracts.errors import ConfigError
 from xplore.contracts.solution import Solution
 from xplore.contracts.spaces import Discrete
 from xplore.contracts.types import Environment, PyTree
-from xplore.parts.hashing import hash_pytree
+from xplore.parts.hashing import hash_pytree, joined
 
 NEVER: Final = 2**30  # steps that remain where there is no way
 _Ints: TypeAlias = npt.NDArray[np.int32]
@@ -188,14 +188,14 @@ class _Known:
     def better(self, names: Any, steps: _Ints, which: npt.NDArray[np.intp]) -> Any:
         """Those `which` are new, or met in fewer steps than before: each state once."""
         which = which[np.argsort(steps[which], kind="stable")]
-        _, first = np.unique(_joined(names[which]), return_index=True)
+        _, first = np.unique(joined(names[which]), return_index=True)
         which = which[first]
         rows = self._rows(names[which])
         return which[(rows < 0) | (steps[which] < self.steps[rows])]
 
     def _rows(self, names: Any) -> _Ints:
         """The rows of states, -1 of those that are new."""
-        return np.array([self._row.get(x, -1) for x in _joined(names).tolist()], np.int32)
+        return np.array([self._row.get(x, -1) for x in joined(names).tolist()], np.int32)
 
     def put(self, states: PyTree, names: Any, parent: _Ints, action: Any, left: _Ints) -> None:
         """Keeps states that are new or met in fewer steps, to be expanded."""
@@ -205,7 +205,7 @@ class _Known:
         new = row < 0
         row[new] = self.num_states + np.arange(np.sum(new))
         self.num_states += int(np.sum(new))
-        self._row.update(zip(_joined(names[new]).tolist(), row[new].tolist(), strict=True))
+        self._row.update(zip(joined(names[new]).tolist(), row[new].tolist(), strict=True))
         self._grow()
         both = jax.tree.leaves(self._leaves), jax.tree.leaves(states)
         for mine, theirs in zip(*both, strict=True):
@@ -232,9 +232,3 @@ class _Known:
             self._leaves = jax.tree.map(twice, self._leaves)
             self.steps, self._open = twice(self.steps), twice(self._open)
             self._parent, self._action = twice(self._parent), twice(self._action)
-
-
-def _joined(names: Any) -> npt.NDArray[np.uint64]:
-    high, low = names.astype(np.uint64).T
-    joined: npt.NDArray[np.uint64] = high << np.uint64(32) | low
-    return joined
