@@ -78,11 +78,17 @@ class Cell(NamedTuple):
 
 
 class OneConvolution(nn.Module):
-    """The convolution of PQN's own network for MinAtar: `[B, H, W, C] -> [B, D]`."""
+    """The convolution of PQN's own network for MinAtar: `[B, H, W, C] -> [B, D]`.
+
+    Observations are 0 or 1, and yet its code divides them by 255. It matters: what the filters
+    give is then small beside their biases and the epsilon of the normalisation.
+    """
+
+    divisor: float = 255.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.LayerNorm()(PatchConv(16)(x)))
+        x = nn.relu(nn.LayerNorm()(PatchConv(16)(x / self.divisor)))
         return x.reshape(x.shape[0], -1)
 
 

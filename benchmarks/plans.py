@@ -81,7 +81,7 @@ def report(rows: pd.DataFrame) -> str:
         steps, bound = planned["steps"], planned["bound"]
         lines.append(
             f"| `{id}` | {len(mine):,} | {len(planned) / len(mine):.1%}"
-            f" | {mine['exact'].mean():.1%} | {(mine['least'] < 0).mean():.1%}"
+            f" | {planned['exact'].sum() / len(mine):.1%} | {(mine['least'] < 0).mean():.1%}"
             f" | {steps.median():.0f} ({steps.quantile(0.9):.0f})"
             f" | {(steps / planned['least']).mean():.3f} | {(planned['least'] / bound).mean():.3f}"
             f" | {mine['seconds'].median():.2f} ({mine['seconds'].quantile(0.9):.2f}) |"

@@ -32,7 +32,7 @@ _KEPT = ("env_step", "returned_episode_returns", "test_returned_episode_returns"
 
 
 def main() -> None:
-    """Runs the seeds in turn; after each the file holds all so far."""
+    """Runs the seeds in turn; after each the file holds all so far, and a later call goes on."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -61,13 +61,23 @@ def main() -> None:
     config["TOTAL_TIMESTEPS_DECAY"] = int(config["TOTAL_TIMESTEPS_DECAY"])
     began = time.time()
     train = jax.jit(module.make_train(config))
-    made = []
-    for key in jax.random.split(jax.random.PRNGKey(0), args.seeds):  # in turn, as CPUs like it best
+    made = _made(args.out)
+    # In turn, as CPUs like it best.
+    for key in jax.random.split(jax.random.PRNGKey(0), args.seeds)[len(made) :]:
         metrics = jax.tree_util.tree_map(np.asarray, train(key)["metrics"])
         made.append([metrics[name] for name in _KEPT])
         env_steps, returns, greedy = (np.stack(values) for values in zip(*made, strict=True))
         np.savez(args.out, env_steps=env_steps[0], returns=returns, greedy=greedy, env=args.env)
         print(f"{time.time() - began:.0f} s: greedy at the end {greedy[-1, -1]:.2f}", flush=True)
+
+
+def _made(path: Path) -> list[list[np.ndarray]]:
+    """What was kept of the seeds that were run before."""
+    if not path.is_file():
+        return []
+    with np.load(path) as kept:
+        both = zip(kept["returns"], kept["greedy"], strict=True)
+        return [[kept["env_steps"], *values] for values in both]
 
 
 if __name__ == "__main__":

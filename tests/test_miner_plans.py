@@ -10,7 +10,7 @@ import pytest
 from xplore.contracts.solution import Planned
 from xplore.envs.families import miner_moves
 from xplore.envs.families.miner import Miner, MinerLevel
-from xplore.envs.families.miner_bounds import Level
+from xplore.envs.families.miner_bounds import Level, region, tours
 from xplore.envs.families.miner_plans import Effort, plan
 
 ENV = Miner(size=7)
@@ -169,3 +169,20 @@ def test_a_search_that_is_given_up_has_a_plan_and_a_bound():
     given_up = plan(grid, int(position), int(exit_), Effort(max_states=0, narrow=8, wide=8))
     assert given_up.plan is not None
     assert 0 < given_up.least <= full.least <= len(given_up.plan)
+
+
+def test_the_jitted_bound_is_the_tour_by_regions():
+    env, far = Miner(), 10**6
+    levels = jax.jit(jax.vmap(env.sample_level))(jax.random.split(KEY, 16))
+    bounds = jax.jit(jax.vmap(env.optimal_steps))(levels)
+    y, x = np.divmod(np.arange(env.side**2), env.side)
+    away = abs(x[:, None] - x) + abs(y[:, None] - y)
+    for i, bound in enumerate(np.asarray(bounds)):
+        grid, position, exit_ = (np.asarray(leaf[i]) for leaf in levels)
+        thing, inside = (grid == 3) | (grid == 4), grid != 1
+        places = [region(int(cell), thing, env.side) for cell in np.flatnonzero(grid == 4)]
+        places = [[cell for cell in cells if inside[cell]] for cells in places]
+        found = tours(away, places, int(exit_))[-1, position]
+        assert bound <= found < far
+        if max(len(cells) for cells in places) <= 16:
+            assert bound == found

@@ -25,7 +25,9 @@ CORNER = 3  # where all things of these levels lie, so that plans are short
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rule_world_plan, "_EFFORT", Effort(max_states=2**14, chunk=64))
+    effort = Effort(max_states=2**14, chunk=64)
+    monkeypatch.setattr(rule_world_plan, "_EFFORT", effort)
+    monkeypatch.setattr(rule_world_plan, "_HASTY", effort)
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +158,21 @@ def test_a_thing_that_is_there_twice(world, breadth_first):
     assert breadth_first(level, found.least) == found.least >= int(env.optimal_steps(level)) > 0
 
 
-def test_a_search_that_is_given_up_has_a_bound(world, monkeypatch):
-    env, levels, *_ = world
-    least = env.shortest_plan(one(levels, 0)).least
+def test_a_search_that_is_given_up_has_a_bound_and_a_plan(world, monkeypatch):
+    env, levels, _, step = world
+    level = one(levels, 0)
+    least = env.shortest_plan(level).least
     monkeypatch.setattr(rule_world_plan, "_EFFORT", Effort(max_states=16, chunk=64))
-    found = env.shortest_plan(one(levels, 0))
-    assert not found.exact
-    assert found.plan is None
-    assert 1 < found.least <= least
+    found = env.shortest_plan(level)
+    assert 1 < found.least <= least <= len(found.plan)
+    state, success = env.reset_to_level(jax.random.key(0), level)[0], False
+    for action in found.plan:
+        assert not success
+        state, ts = step(jax.random.key(0), state, action)
+        success = bool(ts.info["success"])
+    assert success
+    monkeypatch.setattr(rule_world_plan, "_HASTE", ())
+    assert env.shortest_plan(level) == (found.least, None)
 
 
 def test_only_families_that_search_are_planned():

@@ -24,12 +24,17 @@ class Effort(NamedTuple):
     """How much is searched.
 
     Attributes:
-        max_states: in search of a proof.
+        max_states: in search of a proof, which is then given up, unless a plan was found and no
+            more than `near` steps are open.
+        most_states: the same where they are.
+        near: steps.
         narrow: states of a layer that are kept in search of any plan.
         wide: the same where that finds none, and in search of a better one where the proof fails.
     """
 
     max_states: int = 200_000
+    most_states: int = 4_000_000
+    near: int = 3
     narrow: int = 256
     wide: int = 2048
 
@@ -63,17 +68,19 @@ def plan(
         found = _search(level, longest, effort.wide)
     if found.none:
         return Solution(-1, None)
-    least, left = level.bound, effort.max_states
+    least, most, spent = level.bound, effort.max_states, 0
     best = found.plan
     while least < (longest if best is None else len(best)):
-        found = _search(level, least, left, prove=True)
-        left -= found.num_states
+        found = _search(level, least, most - spent, prove=True)
+        spent += found.num_states
         if found.plan is not None:
             best = found.plan
-        elif not found.complete:
-            break
-        else:
+        elif found.complete:
             least += 1
+        elif best is not None and most < effort.most_states and len(best) - least <= effort.near:
+            most = effort.most_states
+        else:
+            break
     if best is not None and least < len(best):
         shorter = _search(level, len(best) - 1, effort.wide).plan
         best = best if shorter is None else shorter

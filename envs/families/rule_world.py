@@ -199,7 +199,7 @@ class RuleWorldTask(FamilyTask):
         """
         room = level.grid.reshape(self.height, self.width)[_BOARD_ROWS + 1 :]
         here = level.position - self.width * (_BOARD_ROWS + 1)
-        return least_steps(self.task_of(level.grid), room, here, self.depth)
+        return least_steps(self.task_of(level.grid), room, here, level.direction, self.depth)
 
     def recipe(self, level: Level) -> Recipe:
         """What is written on the wall of a level, read on the host."""

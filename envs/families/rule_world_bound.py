@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xplore.envs.families.poses import poses
 from xplore.envs.minigrid import cells
+from xplore.parts.tour import shortest_tour
 
 HOLD: Final = cells.NOTHING  # what the sign of a goal shows
 BESIDE: Final = cells.cell(cells.FLOOR, cells.BLUE)
@@ -33,7 +35,9 @@ class Task(NamedTuple):
     other: jax.Array
 
 
-def least_steps(task: Task, room: jax.Array, here: jax.Array, depth: int) -> jax.Array:
+def least_steps(
+    task: Task, room: jax.Array, here: jax.Array, direction: jax.Array, depth: int
+) -> jax.Array:
     """A lower bound of the steps to success, int32 `[]`; -1, exactly, if it cannot be made.
 
     Things that are needed, lie in the room and are more than `depth + 1` cells apart do not come
@@ -45,6 +49,7 @@ def least_steps(task: Task, room: jax.Array, here: jax.Array, depth: int) -> jax
         task: what is to be done.
         room: uint8 `[size + 2, width]`, the room with its walls.
         here: int32 `[]`, the agent's cell in it.
+        direction: int32 `[]`, where it faces.
         depth: of the tree of sub-tasks.
     """
     beside = task.sign == BESIDE
@@ -88,10 +93,28 @@ def least_steps(task: Task, room: jax.Array, here: jax.Array, depth: int) -> jax
 
     # What lies beside another thing that is needed may be left alone.
     alone = ~jnp.any(both & (apart == 1), axis=1)
-    away = abs(x - here % width) + abs(y - here // width) - 2
-    # Of two that react with each other one is carried: the agent comes one cell nearer.
-    reach = 4 - (np.eye(size, k=num, dtype=int) * (np.arange(size) < 2 * num))
-    tour = jnp.minimum(away[:, None], away[None]) + jnp.maximum(apart - reach, 0)
-    walk = jnp.max(jnp.where(both & alone[:, None] & alone[None], tour, 0))
+    agent = here // width - 1, here % width - 1, direction
+    walk = _tour(lies & alone, y - 1, x - 1, agent, width - 2, 2**depth + 1)
     steps = jnp.where(plain, jnp.maximum(2 * drops + ~beside + walk, 1), 1)
     return jnp.where(possible, steps, -1).astype(jnp.int32)
+
+
+def _tour(
+    wanted: jax.Array,
+    y: jax.Array,
+    x: jax.Array,
+    agent: tuple[jax.Array, jax.Array, jax.Array],
+    size: int,
+    most: int,
+) -> jax.Array:
+    """The fewest steps to come near all things that are wanted, in any order, the room empty."""
+    table = poses(size)
+    row, column, direction = agent
+    start = 4 * (size * row + column) + direction
+    (which,) = jnp.nonzero(wanted, size=most, fill_value=-1)
+    near = jnp.asarray(table.around)[(size * y + x)[which]]
+    # For one that is not there, the agent's pose: that is no way round.
+    near = jnp.where(which[:, None] < 0, start, near)
+    steps = jnp.asarray(table.steps, jnp.int32)
+    first, between = steps[near, start], steps[near[None, None], near[:, :, None, None]]
+    return shortest_tour(first, between, jnp.zeros_like(first))

@@ -38,7 +38,10 @@ from xplore.parts.shortest import NEVER, Effort, shortest
 _NOWHERE: Final = 255  # the place of a thing that does not lie in the room
 _EMPTY, _OTHER = 254, 253  # hands that hold nothing, or what is of no use
 _MANY: Final = 64  # layouts that are worked out at once
-_EFFORT: Final = Effort(max_states=2**17, chunk=512)
+_EFFORT: Final = Effort(max_states=2**20, chunk=512)
+# To find any plan, what remains is taken for so many times as much, in a shorter search.
+_HASTE: Final = (4, 16)
+_HASTY: Final = Effort(max_states=2**17, chunk=512)
 _Array = npt.NDArray[Any]
 
 
@@ -246,10 +249,26 @@ def _tour(poses: Poses, cell: _Array, beside: _Array) -> _Array:
 
 
 def shortest_plan(env: Environment, level: Level, recipe: Recipe, room: _Array) -> Solution:
-    """The shortest plan for a level of `env`; `room` has the cells of the room, row by row."""
+    """The shortest plan for a level of `env`; `room` has the cells of the room, row by row.
+
+    Where the search is given up, another that trusts its bound too much finds some plan.
+    """
     lying = [thing for thing in np.asarray(level.grid)[room].tolist() if thing != cells.NOTHING]
     if not recipe.can_be_done(lying):
         return Solution(-1, None)
     if not recipe.is_plain(lying):
         return shortest(env, level, lambda states: np.ones(len(states.position), np.int32), _EFFORT)
-    return shortest(env, level, Remaining(recipe, room), _EFFORT)
+    remaining = Remaining(recipe, room)
+    found = shortest(env, level, remaining, _EFFORT)
+    if found.exact:
+        return found
+    for haste in _HASTE:
+
+        def hasty(states: State, haste: int = haste) -> _Array:
+            steps = remaining(states)
+            return np.where(steps < NEVER, haste * steps, NEVER)
+
+        plan = shortest(env, level, hasty, _HASTY).plan
+        if plan is not None:
+            return Solution(found.least, plan)
+    return found
