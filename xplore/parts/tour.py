@@ -27,7 +27,7 @@ def shortest_tour(first: jax.Array, between: jax.Array, last: jax.Array) -> jax.
     Reference: Held & Karp (1962), A Dynamic Programming Approach to Sequencing Problems.
 
     >>> line = jnp.array([3, 1, 2])
-    >>> apart = abs(line[:, None] - line)
+    >>> apart = abs(line[:, None] - line[None])
     >>> int(shortest_tour(line[:, None], apart[:, None, :, None], jnp.zeros((3, 1), jnp.int32)))
     3
     """
