@@ -176,7 +176,7 @@ def test_the_jitted_bound_is_the_tour_by_regions():
     levels = jax.jit(jax.vmap(env.sample_level))(jax.random.split(KEY, 16))
     bounds = jax.jit(jax.vmap(env.optimal_steps))(levels)
     y, x = np.divmod(np.arange(env.side**2), env.side)
-    away = abs(x[:, None] - x) + abs(y[:, None] - y)
+    away = np.asarray(abs(x[:, None] - x) + abs(y[:, None] - y), np.int32)
     for i, bound in enumerate(np.asarray(bounds)):
         grid, position, exit_ = (np.asarray(leaf[i]) for leaf in levels)
         thing, inside = (grid == 3) | (grid == 4), grid != 1
