@@ -115,14 +115,15 @@ def trailing(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return single
 
 
-def _down(rows: jax.Array, axis: int) -> jax.Array:
+def lowered(rows: jax.Array, axis: int) -> jax.Array:
     """Every row moved to where the next one is, along `axis`."""
     kept = jax.lax.slice_in_dim(rows, 0, -1, axis=axis)
     none = jnp.zeros_like(jax.lax.slice_in_dim(rows, 0, 1, axis=axis))
     return jnp.concatenate([none, kept], axis=axis)
 
 
-def _up(rows: jax.Array, axis: int) -> jax.Array:
+def raised(rows: jax.Array, axis: int) -> jax.Array:
+    """Every row moved to where the one before is, along `axis`."""
     kept = jax.lax.slice_in_dim(rows, 1, None, axis=axis)
     none = jnp.zeros_like(jax.lax.slice_in_dim(rows, 0, 1, axis=axis))
     return jnp.concatenate([kept, none], axis=axis)
@@ -207,7 +208,7 @@ def reached(free: jax.Array, start: jax.Array) -> jax.Array:
 
 def around(rows: jax.Array) -> jax.Array:
     """The cells of a set and their four neighbours, rows `[H]`."""
-    return rows | rows << 1 | rows >> 1 | _down(rows, 0) | _up(rows, 0)
+    return rows | rows << 1 | rows >> 1 | lowered(rows, 0) | raised(rows, 0)
 
 
 @trailing
@@ -312,7 +313,7 @@ def stages(*several: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> St
 
 def facing(rows: jax.Array) -> jax.Array:
     """From where each of the four directions faces one of the cells `[H]`: `[4, H]`."""
-    return jnp.stack([rows >> 1, _up(rows, 0), rows << 1, _down(rows, 0)])
+    return jnp.stack([rows >> 1, raised(rows, 0), rows << 1, lowered(rows, 0)])
 
 
 def walk_steps(
@@ -354,7 +355,7 @@ def _walk(
     def advance(loop: Loop) -> Loop:
         now = loop.reached
         right, down, left, up = (now[:, d] for d in range(4))
-        ahead = jnp.stack([right << 1, _down(down, 1), left >> 1, _up(up, 1)], axis=1)
+        ahead = jnp.stack([right << 1, lowered(down, 1), left >> 1, raised(up, 1)], axis=1)
         level, upright = (
             right | left,
             down | up,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -194,18 +195,13 @@ def _mobile(
     return jax.lax.while_loop(lambda carry: carry[1], grow, (moving, jnp.bool_(True)))[0]
 
 
+# Of each cell, the bit of the one below it, or above it.
+_below = functools.partial(boards.raised, axis=0)
+_above = functools.partial(boards.lowered, axis=0)
+
+
 def _any(words: jax.Array) -> jax.Array:
     return jnp.any(words != 0, axis=0)
-
-
-def _below(words: jax.Array) -> jax.Array:
-    """Of each cell, the bit of the one below it."""
-    return jnp.concatenate([words[1:], jnp.zeros_like(words[:1])])
-
-
-def _above(words: jax.Array) -> jax.Array:
-    """Of each cell, the bit of the one above it."""
-    return jnp.concatenate([jnp.zeros_like(words[:1]), words[:-1]])
 
 
 def _beside(words: jax.Array) -> jax.Array:

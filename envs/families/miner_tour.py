@@ -62,13 +62,13 @@ def least_steps(
 def _regions(cells: jax.Array, things: jax.Array) -> jax.Array:
     """`miner_bounds.region` of each of `cells`, words `[N, H]`."""
     things = things[None]
-    stacked = things & _up(things)  # on another thing
+    stacked = things & boards.raised(things, 1)  # on another thing
 
     def grow(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         found, _ = carry
         on = found & stacked
         beside = on << 1 | on >> 1
-        grown = found | _down(found & things) | beside | _down(beside)
+        grown = found | beside | boards.lowered(found & things | beside, 1)
         return grown, jnp.any(grown != found)
 
     return jax.lax.while_loop(lambda carry: carry[1], grow, (cells, jnp.bool_(True)))[0]
@@ -79,12 +79,3 @@ def _away(masks: jax.Array) -> jax.Array:
     apart = abs(np.arange(masks.shape[1])[:, None] - np.arange(masks.shape[1]))
     in_row = jnp.min(jnp.where(masks[:, :, None], apart[None, None], FAR), axis=3)
     return jnp.min(in_row[:, None] + apart[None, :, :, None], axis=2)
-
-
-def _down(rows: jax.Array) -> jax.Array:
-    """Cells below those of the sets `[..., H]`."""
-    return jnp.concatenate([jnp.zeros_like(rows[..., :1]), rows[..., :-1]], axis=-1)
-
-
-def _up(rows: jax.Array) -> jax.Array:
-    return jnp.concatenate([rows[..., 1:], jnp.zeros_like(rows[..., :1])], axis=-1)

@@ -17,7 +17,7 @@ from xplore.contracts.registry import register_env
 from xplore.contracts.solution import Solution
 from xplore.contracts.types import Key
 from xplore.envs.families import boards
-from xplore.envs.families.rule_world_bound import BESIDE, HOLD, Task, least_steps
+from xplore.envs.families.rule_world_bound import BESIDE, HOLD, Task, can_be_done, least_steps
 from xplore.envs.families.rule_world_plan import Recipe, shortest_plan
 from xplore.envs.families.world import FamilyTask, GridFamily
 from xplore.envs.minigrid import cells, layout
@@ -197,9 +197,17 @@ class RuleWorldTask(FamilyTask):
 
         See `rule_world_bound`.
         """
-        room = level.grid.reshape(self.height, self.width)[_BOARD_ROWS + 1 :]
         here = level.position - self.width * (_BOARD_ROWS + 1)
-        return least_steps(self.task_of(level.grid), room, here, level.direction, self.depth)
+        task = self.task_of(level.grid)
+        return least_steps(task, self._room_of(level), here, level.direction, self.depth)
+
+    def is_hopeless(self, level: Level) -> jax.Array:
+        """Whether what is wanted cannot be made, bool `[]`; what `optimal_steps` says, sooner."""
+        return ~can_be_done(self.task_of(level.grid), self._room_of(level))
+
+    def _room_of(self, level: Level) -> jax.Array:
+        """The room of a level with its walls, `[size + 2, width]`."""
+        return level.grid.reshape(self.height, self.width)[_BOARD_ROWS + 1 :]
 
     def recipe(self, level: Level) -> Recipe:
         """What is written on the wall of a level, read on the host."""

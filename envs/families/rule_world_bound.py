@@ -53,7 +53,7 @@ def least_steps(
         depth: of the tree of sub-tasks.
     """
     beside = task.sign == BESIDE
-    things = jnp.concatenate([task.first, task.second, task.wanted[None], task.other[None]])
+    things = _things(task)
     num, size = len(task.product), len(things)
     is_made = things[:, None] == task.product[None]  # by each rule
     # Which rules are needed, from the goal down.
@@ -65,15 +65,8 @@ def least_steps(
         needed = before | jnp.any(takes, axis=(0, 1))
     of_use = jnp.concatenate([needed, needed, jnp.stack([jnp.bool_(True), beside])])
 
-    # What can be had, from the room up.
     at = room.reshape(1, -1) == things[:, None]
     count = jnp.sum(at, axis=1)
-    had = count > 0
-    for _ in range(num):
-        works = had[:num] & had[num : 2 * num]
-        had |= jnp.any(is_made & works[None], axis=1)
-    possible = had[-2] & (had[-1] | ~beside)
-
     itself = np.eye(size, dtype=bool)
     again = (things[:, None] == things[None]) & of_use[None] & ~itself
     ways = count + jnp.sum(is_made, axis=1) + jnp.sum(again, axis=1)
@@ -96,7 +89,24 @@ def least_steps(
     agent = here // width - 1, here % width - 1, direction
     walk = _tour(lies & alone, y - 1, x - 1, agent, width - 2, 2**depth + 1)
     steps = jnp.where(plain, jnp.maximum(2 * drops + ~beside + walk, 1), 1)
-    return jnp.where(possible, steps, -1).astype(jnp.int32)
+    return jnp.where(can_be_done(task, room), steps, -1).astype(jnp.int32)
+
+
+def can_be_done(task: Task, room: jax.Array) -> jax.Array:
+    """Whether rules make what is wanted of what lies in the room, bool `[]`; see `least_steps`."""
+    things, num = _things(task), len(task.product)
+    is_made = things[:, None] == task.product[None]
+    # What can be had, from the room up.
+    had = jnp.any(room.reshape(1, -1) == things[:, None], axis=1)
+    for _ in range(num):
+        works = had[:num] & had[num : 2 * num]
+        had |= jnp.any(is_made & works[None], axis=1)
+    return had[-2] & (had[-1] | (task.sign != BESIDE))
+
+
+def _things(task: Task) -> jax.Array:
+    """Both of each rule, what is wanted, and what it is to lie beside: `[2 R + 2]`."""
+    return jnp.concatenate([task.first, task.second, task.wanted[None], task.other[None]])
 
 
 def _tour(

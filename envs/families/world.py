@@ -35,6 +35,10 @@ class FamilyTask(Task):
         """Cells that an edit may turn into a wall or a free cell: bool `[height * width]`."""
         return boards.inside(self.width, self.height)
 
+    def is_hopeless(self, level: Level) -> jax.Array:
+        """Whether it is known that `level` has no solution, bool `[]`: `optimal_steps` is -1."""
+        return self.optimal_steps(level) < 0
+
     def mutate(self, key: Key, level: Level) -> Level:
         """`level` after one random edit: another valid level of the family.
 
@@ -47,7 +51,7 @@ class FamilyTask(Task):
         moved = self._edited(jax.random.bits(key, (6,), jnp.uint32), level)
         if not self.always_solvable:
             return moved
-        hopeless = self.optimal_steps(moved) < 0
+        hopeless = self.is_hopeless(moved)
         return jax.tree.map(lambda old, new: jnp.where(hopeless, old, new), level, moved)
 
     def _edited(self, bits: jax.Array, level: Level) -> Level:
